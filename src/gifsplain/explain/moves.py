@@ -1,0 +1,105 @@
+"""Moves: where a latent goes when a strength is given; and what a direction finder must offer."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gifsplain.models.protocols import Pair
+from gifsplain.types import Images, Latents
+
+Strengths = Float[Tensor, " k"]
+
+
+class Move(Protocol):
+    """A path through the latent space of one image; strength 0 leaves the latent as it is, positive raises the score."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def unit(self) -> str:
+        """What strength 1 means, in words for the record."""
+        ...
+
+    @property
+    def slope(self) -> float | None:
+        """Derivative of the target's logit by the strength at 0, where known: a first guess for the search."""
+        ...
+
+    @property
+    def raw_unit(self) -> float | None:
+        """Strength 1 expressed in the method's published unit (for Latent Shift the paper's lambda), where it has one."""
+        ...
+
+    def apply(self, latent: Float[Tensor, "..."], strengths: Strengths) -> Latents:
+        """One unbatched latent at `k` strengths: `k ...`."""
+        ...
+
+
+@dataclass(frozen=True)
+class LinearMove:
+    """`z + strength * direction`."""
+
+    direction: Float[Tensor, "..."]
+    name: str
+    unit: str
+    slope: float | None = None
+    raw_unit: float | None = None
+
+    def apply(self, latent: Float[Tensor, "..."], strengths: Strengths) -> Latents:
+        """Straight line through `latent`; `k ...`."""
+        steps = strengths.reshape(-1, *[1] * latent.ndim).to(latent)
+        return latent.unsqueeze(0) + steps * self.direction.unsqueeze(0)
+
+
+@dataclass(frozen=True)
+class TrajectoryMove:
+    """A stored path `points[0] .. points[-1]` followed at equal spacing; strength is the point's index / `scale`.
+
+    Between points the path is linear; negative strengths and those beyond the end continue the end segment's line.
+    """
+
+    points: Float[Tensor, "m ..."]
+    name: str
+    unit: str
+    slope: float | None = None
+    raw_unit: float | None = None
+
+    def apply(self, latent: Float[Tensor, "..."], strengths: Strengths) -> Latents:
+        """Displacement along the path, added to `latent`; `k ...`."""
+        last = self.points.shape[0] - 1
+        place = strengths.to(self.points)
+        low = place.floor().clamp(0, last - 1).long()
+        part = (place - low).reshape(-1, *[1] * latent.ndim)
+        path = torch.lerp(self.points[low], self.points[low + 1], part)
+        return latent.unsqueeze(0) + (path - self.points[0])
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a finder returns for a batch: ranked moves for each image (best first) and the baseline that it computed."""
+
+    moves: tuple[tuple[Move, ...], ...]
+    reconstructions: Images
+    """D(z), not clamped."""
+    scores: Float[Tensor, "b t"]
+    """Scores of all targets on the composed baseline."""
+    gradients: int = 0
+    """Gradient evaluations spent for each image."""
+
+
+class DirectionFinder(Protocol):
+    """One method: the only part in which the published methods differ (DESIGN 2).
+
+    A finder that learns from a population is a frozen value made by its own `fit_...` function.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def find(self, pair: Pair, images: Images, latents: Latents, target: int) -> Proposal:
+        """Moves for each image; never changes the models or the inputs."""
+        ...
