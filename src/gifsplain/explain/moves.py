@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gifsplain.explain.compose import Composition
 from gifsplain.models.protocols import Pair
 from gifsplain.types import Images, Latents
 
@@ -100,6 +101,8 @@ class DirectionFinder(Protocol):
     @property
     def name(self) -> str: ...
 
-    def find(self, pair: Pair, images: Images, latents: Latents, target: int) -> Proposal:
-        """Moves for each image; never changes the models or the inputs."""
+    def find(
+        self, pair: Pair, images: Images, latents: Latents, target: int, composition: Composition
+    ) -> Proposal:
+        """Moves for each image, raising `target` (an index); never changes the models or the inputs."""
         ...

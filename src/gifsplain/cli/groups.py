@@ -1,0 +1,61 @@
+"""Which command lives where, and how an error leaves the program."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import click
+import typer
+
+from gifsplain.errors import GifsplainError, ModelError, TargetError, WeightsError
+
+
+@dataclass
+class State:
+    """Options that belong to the program rather than to a command."""
+
+    debug: bool = False
+
+
+state = State()
+
+
+def register(app: typer.Typer) -> None:
+    """Attach every command group; each lives in its own file of this folder."""
+    from gifsplain.cli import explain, models
+
+    explain.register(app)
+    models.register(app)
+
+
+def exit_code(error: GifsplainError) -> int:
+    """3 for models and weights, 2 for everything that the caller gave."""
+    if isinstance(error, TargetError):
+        return 2
+    return 3 if isinstance(error, ModelError | WeightsError) else 2
+
+
+def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit code."""
+    command = typer.main.get_command(app)
+    try:
+        result = command.main(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        return 130
+    except GifsplainError as error:
+        if state.debug:
+            raise
+        click.echo(f"gifsplain: {error}", err=True)
+        return exit_code(error)
+
+
+def is_terminal() -> bool:
+    """Whether a person watches standard error: progress bars are drawn only then."""
+    return sys.stderr.isatty()
