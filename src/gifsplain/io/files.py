@@ -1,0 +1,114 @@
+"""Writing that a crash cannot leave half done, checksums, and names that every file system takes."""
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import unicodedata
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_BLOCK = 1 << 20
+_RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$", re.IGNORECASE)
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path` with the same suffix; moved onto `path` when the block ends well.
+
+    The parent folders are made. When the block raises, `path` is left as it was and the temporary file or folder is
+    removed. A folder takes its place only where `path` does not exist or is an empty folder.
+    """
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = final.with_name(f".{final.stem[:80]}.{secrets.token_hex(6)}.tmp{final.suffix}")
+    try:
+        yield temporary
+        flush(temporary)
+        os.replace(temporary, final)
+        flush(final.parent)
+    except BaseException:
+        _remove(temporary)
+        raise
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a whole file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: str | Path, content: str) -> None:
+    """Write a whole UTF-8 file atomically, line ends as given."""
+    write_bytes(path, content.encode("utf-8"))
+
+
+def flush(path: Path) -> None:
+    """Ask the operating system to put a file, or a folder's list of names, on the disk."""
+    with suppress(PermissionError):  # Windows refuses to open a folder; the move itself is still atomic there
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    """Remove our own temporary file or folder; one that was never made is no fault."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sha256_bytes(content: bytes) -> str:
+    """Checksum in lower-case hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def sha256_file(path: str | Path) -> str:
+    """Checksum of a file in lower-case hexadecimal, read in blocks."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def safe_name(text: str, limit: int = 80) -> str:
+    """`text` as one file or folder name: letters, digits, `.`, `_`, `-`; never empty, hidden or reserved.
+
+    >>> safe_name("Lung Lesion / left")
+    'Lung_Lesion_left'
+    """
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", plain).strip("._-")[:limit].rstrip("._-")
+    return f"_{name}" if _RESERVED.match(name) else name or "unnamed"
+
+
+def unique_names(texts: Iterable[str], limit: int = 80) -> list[str]:
+    """Safe names in the order of `texts`, all different even on a file system that ignores case.
+
+    The first of equal names stays as it is, later ones get `-2`, `-3` and so on.
+    """
+    wanted = [safe_name(text, limit) for text in texts]
+    first = {}
+    for index, name in enumerate(wanted):
+        first.setdefault(name.lower(), index)
+    taken = set(first)
+    names = []
+    for index, name in enumerate(wanted):
+        if first[name.lower()] != index:
+            name = _next_free(name, taken)
+        taken.add(name.lower())
+        names.append(name)
+    return names
+
+
+def _next_free(name: str, taken: set[str]) -> str:
+    number = 2
+    while f"{name}-{number}".lower() in taken:
+        number += 1
+    return f"{name}-{number}"

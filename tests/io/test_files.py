@@ -1,0 +1,71 @@
+"""Atomic writes, checksums and safe names."""
+
+import hashlib
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gifsplain.io import files
+
+
+def test_atomic_path_moves_only_when_the_block_ends_well(tmp_path):
+    target = tmp_path / "a" / "b.json"
+    with files.atomic_path(target) as temporary:
+        temporary.write_text("one")
+        assert temporary.parent == target.parent
+        assert temporary.suffix == ".json"
+        assert not target.exists()
+    assert target.read_text() == "one"
+    with pytest.raises(RuntimeError, match="stop"), files.atomic_path(target) as temporary:
+        temporary.write_text("two")
+        raise RuntimeError("stop")
+    assert target.read_text() == "one"
+    assert [entry.name for entry in target.parent.iterdir()] == ["b.json"]
+
+
+def test_atomic_path_takes_a_folder(tmp_path):
+    with files.atomic_path(tmp_path / "case") as temporary:
+        temporary.mkdir()
+        (temporary / "x").write_text("1")
+    assert (tmp_path / "case" / "x").read_text() == "1"
+    with pytest.raises(KeyError, match="no"), files.atomic_path(tmp_path / "other") as temporary:
+        temporary.mkdir()
+        raise KeyError("no")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["case"]
+
+
+def test_atomic_path_without_a_written_file_leaves_the_old_one(tmp_path):
+    target = tmp_path / "x.txt"
+    files.write_text(target, "old\n")
+    with pytest.raises(FileNotFoundError, match="tmp"), files.atomic_path(target):
+        pass
+    assert target.read_text() == "old\n"
+
+
+@given(st.binary(max_size=3000))
+def test_checksums_agree(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("sums") / "x"
+    files.write_bytes(path, content)
+    assert files.sha256_file(path) == files.sha256_bytes(content) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@given(st.text())
+def test_safe_name_is_a_name_everywhere_and_stable(text):
+    name = files.safe_name(text)
+    assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,80}", name)
+    assert files.safe_name(name).strip("_") == name.strip("_")
+    assert not name.endswith(".")
+    assert name.upper() not in {"CON", "NUL", "COM1"}
+
+
+@given(st.lists(st.sampled_from(["a", "A", "a-2", "a/", "b", "../..", "", "a-3"]), max_size=12))
+def test_unique_names_differ_and_the_first_keeps_its_name(texts):
+    names = files.unique_names(texts)
+    assert len({name.lower() for name in names}) == len(texts) == len(names)
+    assert all(name not in {".", ".."} and "/" not in name for name in names)
+    for text, name in zip(texts, names, strict=True):
+        first = next(i for i, other in enumerate(texts) if files.safe_name(other).lower() == files.safe_name(text).lower())
+        if texts[first] is text and first == texts.index(text):
+            assert names[first] == files.safe_name(texts[first])
