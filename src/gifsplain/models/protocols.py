@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -42,6 +43,10 @@ class Classifier(Protocol):
         """Unsquashed outputs, differentiable: directions come from these (DESIGN 4.2)."""
         ...
 
+    def link(self, logits: Float[Tensor, "b t"]) -> Float[Tensor, "b t"]:
+        """Scores from logits: one forward pass gives both."""
+        ...
+
     def scores(self, images: Images) -> Float[Tensor, "b t"]:
         """Numbers whose meaning the card declares; nothing applies a sigmoid to them."""
         ...
@@ -65,6 +70,8 @@ class Pair:
 
     classifier: Classifier
     autoencoder: Autoencoder
+    device: torch.device = torch.device("cpu")
+    """Where both live; `explain` sends images there."""
 
     @property
     def targets(self) -> tuple[str, ...]:

@@ -1,0 +1,88 @@
+"""Models by name: one literal table, and what a name may be."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from gifsplain.errors import ModelError
+from gifsplain.models import builtin, diffusers, own, wrap, xrv
+from gifsplain.models.protocols import Autoencoder, Classifier, Pair
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model that `gifsplain models list` names."""
+
+    name: str
+    kind: Literal["classifier", "autoencoder"]
+    summary: str
+
+
+CATALOGUE: tuple[Entry, ...] = (
+    Entry("cxr", "classifier", "built in: six findings on frontal chest radiographs, 224 pixels"),
+    Entry("cxr", "autoencoder", "built in: frontal chest radiographs, 224 pixels"),
+    *(Entry(f"xrv:{n}", "classifier", "torchxrayvision DenseNet-121, 224 pixels") for n in xrv.DENSENETS),
+    *(Entry(f"xrv:{n}", "classifier", "torchxrayvision ResNet-50, 512 pixels") for n in xrv.RESNETS),
+    Entry("xrv:jfhealthcare", "classifier", "JF Healthcare DenseNet-121 for CheXpert, 512 pixels"),
+    Entry("xrv:chexpert=ZIP", "classifier", "CheXpert ensemble from a zip of your own, 320 pixels"),
+    Entry(f"xrv:{xrv.RESNET_AE}", "autoencoder", "torchxrayvision ResNetAE of the Latent Shift paper, 224 pixels"),
+    *(Entry(f"xrv:{n}", "autoencoder", "torchxrayvision VQGAN, 768 pixels") for n in xrv.VQGANS),
+    Entry("diffusers:FOLDER", "autoencoder", "AutoencoderKL saved by diffusers"),
+    Entry("FILE.pt2", "classifier", "torch.export program with a .json declaration beside it"),
+    Entry("MODULE:CALLABLE", "classifier", "your own: a function that returns models.wrap.classifier(...)"),
+    Entry("MODULE:CALLABLE", "autoencoder", "your own: a function that returns models.wrap.autoencoder(...)"),
+)
+
+_CLASSIFIERS: dict[str, Callable[[], Classifier]] = {"cxr": builtin.cxr_classifier}
+_AUTOENCODERS: dict[str, Callable[[], Autoencoder]] = {"cxr": builtin.cxr_autoencoder}
+
+
+def load_classifier(name: str) -> Classifier:
+    """A classifier by any name of `CATALOGUE`.
+
+    Raises:
+        ModelError: When nothing goes by that name.
+        WeightsError: When its weights are not on this machine; says which file goes where.
+    """
+    if name in _CLASSIFIERS:
+        return _CLASSIFIERS[name]()
+    if name.startswith("xrv:"):
+        return xrv.load_classifier(name.removeprefix("xrv:"))
+    if ":" in name or name.endswith(".pt2"):
+        return own.classifier(name)
+    raise ModelError(f"no classifier is called {name!r}; `gifsplain models list` shows what there is")
+
+
+def load_autoencoder(name: str) -> Autoencoder:
+    """An autoencoder by any name of `CATALOGUE`; raises as `load_classifier`."""
+    if name in _AUTOENCODERS:
+        return _AUTOENCODERS[name]()
+    if name.startswith("xrv:"):
+        return xrv.load_autoencoder(name.removeprefix("xrv:"))
+    if name.startswith("diffusers:"):
+        return diffusers.load_autoencoder(Path(name.removeprefix("diffusers:")))
+    if ":" in name:
+        return own.autoencoder(name)
+    raise ModelError(f"no autoencoder is called {name!r}; `gifsplain models list` shows what there is")
+
+
+def load_models(
+    classifier: str | Classifier = "cxr", autoencoder: str | Autoencoder = "cxr", *, resize: bool = False
+) -> Pair:
+    """A classifier and an autoencoder that fit together; by default the built-in chest X-ray pair.
+
+    Args:
+        classifier: A name of `CATALOGUE`, or an object that satisfies the protocol.
+        autoencoder: Likewise.
+        resize: Let the classifier take the autoencoder's size by bilinear resizing where they differ.
+
+    Raises:
+        ModelError: When they do not fit or a name is unknown.
+        WeightsError: When weights are missing.
+    """
+    first = load_classifier(classifier) if isinstance(classifier, str) else classifier
+    second = load_autoencoder(autoencoder) if isinstance(autoencoder, str) else autoencoder
+    if resize:
+        first = wrap.resized(first, second.card.size)
+    return wrap.pair(first, second)

@@ -1,0 +1,89 @@
+"""A user's own models: a `module:callable` that returns a wrapped model, or a `torch.export` program with a card."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gifsplain.errors import ModelError, WeightsError
+from gifsplain.models import wrap
+from gifsplain.models.protocols import Autoencoder, Classifier
+from gifsplain.types import ScoreMeaning
+
+
+def from_callable(spec: str) -> Any:
+    """What `module:callable` returns; the current folder is searched first.
+
+    Raises:
+        ModelError: When module or callable do not exist.
+    """
+    module_name, _, name = spec.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        made = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise ModelError(f"expected module:callable, could not find {spec!r} ({error}); run where the module is") from error
+    return made()
+
+
+def check_protocol(model: Any, kind: type, spec: str) -> Any:
+    """`model` when it satisfies the protocol `kind`; an error that names what is missing otherwise."""
+    if not isinstance(model, kind):
+        missing = [n for n in ("card", "logits", "link", "scores", "encode", "decode") if n in vars(kind) and not hasattr(model, n)]
+        raise ModelError(f"{spec} returned {type(model).__name__}, which lacks {', '.join(missing)}; use models.wrap")
+    return model
+
+
+def exported_classifier(path: Path) -> Classifier:
+    """A classifier saved by `torch.export.save`; its declaration is the JSON file of the same name beside it.
+
+    The JSON holds `name`, `targets`, `size` and optionally `channels`, `value_range`, `output` and `meaning`
+    (see `models.wrap.classifier`).
+
+    Raises:
+        WeightsError: When one of the two files is missing.
+        ModelError: When the declaration lacks a field.
+    """
+    beside = path.with_suffix(".json")
+    for file in (path, beside):
+        if not file.is_file():
+            raise WeightsError(f"expected {file}; an exported classifier is a .pt2 program and a .json declaration beside it")
+    values = json.loads(beside.read_text(encoding="utf-8"))
+    lacking = {"name", "targets", "size"} - values.keys()
+    if lacking:
+        raise ModelError(f"{beside.name} lacks {', '.join(sorted(lacking))}; see models.wrap.classifier for the fields")
+    program = torch.export.load(path).module()
+    return _declare(program, values)
+
+
+def _declare(program: torch.nn.Module, values: dict[str, Any]) -> Classifier:
+    """An exported program cannot be copied or switched to evaluation: it is one already."""
+    shell = torch.nn.Identity()
+    made = wrap.classifier(
+        shell,
+        name=values["name"],
+        targets=tuple(values["targets"]),
+        size=int(values["size"]),
+        channels=int(values.get("channels", 1)),
+        value_range=tuple(values.get("value_range", (0.0, 1.0))),
+        meaning=ScoreMeaning(values.get("meaning", ScoreMeaning.PROBABILITY)),
+    )
+    to_logits = wrap.LOGITS_FROM[values.get("output", "logits")]
+    return wrap.ImageClassifier(made.card, lambda native: to_logits(program(native)), made.squash, made.repeat)
+
+
+def classifier(spec: str) -> Classifier:
+    """A classifier from `module:callable` or a path that ends in .pt2."""
+    if spec.endswith(".pt2"):
+        return exported_classifier(Path(spec))
+    return check_protocol(from_callable(spec), Classifier, spec)  # type: ignore[no-any-return]
+
+
+def autoencoder(spec: str) -> Autoencoder:
+    """An autoencoder from `module:callable`."""
+    return check_protocol(from_callable(spec), Autoencoder, spec)  # type: ignore[no-any-return]
