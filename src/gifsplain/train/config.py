@@ -1,0 +1,197 @@
+"""Frozen configurations: read from YAML, checked field by field, saved beside the weights that they made."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+
+from gifsplain.errors import ConfigurationError
+from gifsplain.io import files
+
+T = TypeVar("T")
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopConfig:
+    """How a training runs: devices, repeatability, what is written and when it stops early."""
+
+    seed: int = 0
+    deterministic: bool = False
+    """Refuse operations whose result may differ between two runs on the same device."""
+    accelerator: str = "auto"
+    """`auto`, `cpu`, `cuda` or any other name that lightning Fabric knows."""
+    devices: int = 1
+    nodes: int = 1
+    precision: Precision = "32-true"
+    checkpoint_minutes: float = 3.0
+    """Longest time that a kill can cost; 0 writes a checkpoint after every step."""
+    log_every: int = 10
+    """Steps between two lines of `history.jsonl` and two points in TensorBoard."""
+    monitor: str = ""
+    """Metric that chooses `best.ckpt`; highest is best, unless its name ends in `_error` or `loss`. Empty: none."""
+    patience: int = 0
+    """Evaluations in a row without a better monitored metric before the training ends; 0: never."""
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
+    """An instance of the dataclass `cls`; a key that no field names or a value of a wrong type is refused by name."""
+    hints = typing.get_type_hints(cls)
+    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    unknown = [key for key in values if key not in names]
+    if unknown:
+        place = f" under {where!r}" if where else ""
+        raise ConfigurationError(f"unknown keys {unknown}{place}; {cls.__name__} knows {names}")
+    prefix = f"{where}." if where else ""
+    found = {key: _convert(hints[key], value, f"{prefix}{key}") for key, value in values.items()}
+    try:
+        return cls(**found)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"{cls.__name__}{f' under {where!r}' if where else ''} is incomplete: {error}"
+        ) from error
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The configuration as plain YAML and JSON values; `from_dict` reads it back unchanged."""
+    return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+
+
+def load(cls: type[T], path: Path, overrides: Sequence[str] = ()) -> T:
+    """The configuration in a YAML file, changed by `overrides` such as `loop.seed=3`."""
+    return from_dict(cls, override(read_yaml(path), overrides))
+
+
+def save(config: Any, path: Path) -> None:
+    """Write the configuration as YAML, all fields, through a temporary name."""
+    text = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+    files.write_text(path, text)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; an empty file is an empty mapping."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"cannot read the configuration {path}: {error}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigurationError(f"{path} must hold `key: value` lines, got a {type(values).__name__}")
+    return values
+
+
+def override(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A copy of `values` with each `a.b=value` set; the value is read as YAML (`[1, 2]`, `true`, `0.1`, `text`)."""
+    result: dict[str, Any] = _copy(values)
+    for item in overrides:
+        key, equals, text = item.partition("=")
+        if not equals or not key.strip():
+            raise ConfigurationError(f"expected KEY=VALUE such as loop.seed=3, got {item!r}")
+        *parents, last = key.strip().split(".")
+        place = result
+        for parent in parents:
+            inner = place.setdefault(parent, {})
+            if not isinstance(inner, dict):
+                raise ConfigurationError(f"{item!r}: {parent!r} holds a value, not keys of its own")
+            place = inner
+        place[last] = yaml.safe_load(text)
+    return result
+
+
+def require_same(old: Any, new: Any, folder: Path, *, free: Sequence[str] = ()) -> None:
+    """Refuse to resume with another configuration than the folder's, except for the dotted keys in `free`."""
+    ours, theirs = _flat(to_dict(new)), _flat(to_dict(old))
+    other = [key for key in {**theirs, **ours} if ours.get(key) != theirs.get(key) and key not in free]
+    if other:
+        listing = ", ".join(f"{key}: {theirs.get(key)!r} there, {ours.get(key)!r} now" for key in other)
+        raise ConfigurationError(f"{folder} was trained with another configuration ({listing}); use another folder")
+
+
+def _copy(values: Any) -> Any:
+    return {key: _copy(value) for key, value in values.items()} if isinstance(values, Mapping) else values
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return to_dict(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(inner) for inner in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _convert_union(arguments, value, where)
+    if origin is Literal:
+        return value if value in arguments else _refuse(where, f"one of {list(arguments)}", value)
+    if origin is tuple:
+        return _convert_tuple(arguments, value, where)
+    if origin in (dict, Mapping):
+        if not isinstance(value, Mapping):
+            _refuse(where, "keys and values", value)
+        return {str(key): _convert(arguments[1], inner, f"{where}.{key}") for key, inner in value.items()}
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            _refuse(where, "keys and values", value)
+        return from_dict(typing.cast(type[Any], hint), value, where=where)
+    return _convert_plain(hint, value, where)
+
+
+def _convert_union(choices: Sequence[Any], value: Any, where: str) -> Any:
+    if value is None and type(None) in choices:
+        return None
+    kinds = [choice for choice in choices if choice is not type(None)]
+    for kind in kinds[:-1]:
+        try:
+            return _convert(kind, value, where)
+        except ConfigurationError:
+            continue
+    return _convert(kinds[-1], value, where)
+
+
+def _convert_tuple(arguments: Sequence[Any], value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        _refuse(where, "a list", value)
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        return tuple(_convert(arguments[0], inner, f"{where}[{i}]") for i, inner in enumerate(value))
+    if len(arguments) != len(value):
+        _refuse(where, f"a list of {len(arguments)}", value)
+    return tuple(
+        _convert(kind, inner, f"{where}[{i}]") for i, (kind, inner) in enumerate(zip(arguments, value, strict=True))
+    )
+
+
+def _convert_plain(hint: Any, value: Any, where: str) -> Any:
+    if hint is Any:
+        return value
+    if hint is Path and isinstance(value, str | Path):
+        return Path(value)
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
+        try:
+            return float(value)
+        except ValueError:
+            _refuse(where, "a number", value)
+    if hint in (int, str, bool) and type(value) is hint:
+        return value
+    return _refuse(where, getattr(hint, "__name__", str(hint)), value)
+
+
+def _refuse(where: str, expected: str, value: Any) -> typing.NoReturn:
+    raise ConfigurationError(f"{where} must be {expected}, got {value!r} ({type(value).__name__})")

@@ -1,0 +1,326 @@
+"""One loop for every training: checkpoints, exact resume, logs, progress, early stop.
+
+Randomness and data order are functions of (seed, step, rank) and not of what ran before, so a checkpoint needs no
+generator state and a resumed run repeats the uninterrupted one; see `seed_step` and `data.batch_indices`.
+"""
+
+import contextlib
+import logging
+import math
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from gifsplain.errors import ConfigurationError, ModelError, WeightsError
+from gifsplain.io import files
+from gifsplain.train.config import LoopConfig
+from gifsplain.train.records import Records
+
+CHECKPOINT = "last.ckpt"
+BEST = "best.ckpt"
+
+logger = logging.getLogger(__name__)
+
+
+class Trainee(Protocol):
+    """What is trained. `state_dict` must hold everything that a step changes, as tensors and plain values."""
+
+    def step(self, step: int) -> Mapping[str, Tensor]:
+        """Do step number `step` (counted from 0), optimiser included; returns detached scalar losses."""
+        ...
+
+    def evaluate(self, step: int) -> Mapping[str, float]:
+        """Validation metrics after `step` steps; must leave the state unchanged."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+class Reporter(Protocol):
+    """Who watches: `progress.BarReporter` on a terminal, `SilentReporter` otherwise."""
+
+    def start(self, step: int, steps: int) -> None: ...
+
+    def update(self, step: int, losses: Mapping[str, float]) -> None: ...
+
+    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class SilentReporter:
+    """Reports nothing."""
+
+    def start(self, step: int, steps: int) -> None:
+        """Nothing."""
+
+    def update(self, step: int, losses: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to train and how often to look; `evaluate_every` 0 looks only at the end."""
+
+    steps: int
+    evaluate_every: int = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended."""
+
+    step: int
+    """Steps done, those before a resume included."""
+    best_step: int
+    """Steps done when the monitored metric was best; `step` without a monitor."""
+    best: float
+    """Best monitored metric; nan without one."""
+    stopped_early: bool
+
+
+@dataclass
+class _Progress:
+    """What the loop itself carries from checkpoint to checkpoint."""
+
+    step: int = 0
+    sums: dict[str, Tensor] | None = None
+    count: int = 0
+    best: float = math.nan
+    best_step: int = 0
+    bad: int = 0
+    stopped: bool = False
+
+
+def make_fabric(config: LoopConfig) -> Fabric:
+    """A launched Fabric for the devices and the precision of `config`."""
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    fabric = Fabric(
+        accelerator=config.accelerator, devices=config.devices, num_nodes=config.nodes, precision=config.precision
+    )
+    fabric.launch()
+    return fabric
+
+
+@contextlib.contextmanager
+def determinism(config: LoopConfig) -> Iterator[None]:
+    """Within it, operations without a repeatable result are refused if `config.deterministic`."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(config.deterministic or before[0])
+    torch.backends.cudnn.benchmark = before[1] and not config.deterministic
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+
+
+def seed_step(seed: int, step: int, rank: int = 0, *, stream: int = 0) -> None:
+    """Make all random numbers that follow a function of the arguments alone."""
+    words = np.random.SeedSequence([seed, stream, step, rank]).generate_state(4)
+    torch.manual_seed(int(words[0]) << 32 | int(words[1]))
+    np.random.seed(int(words[2]))
+    random.seed(int(words[3]))
+
+
+def run(
+    trainee: Trainee, fabric: Fabric, folder: Path, config: LoopConfig, *, plan: Plan, reporter: Reporter | None = None
+) -> Outcome:
+    """Train until `plan.steps` or early stop, going on from the checkpoint in `folder` if there is one.
+
+    Interrupted by SIGINT or SIGTERM it writes a checkpoint and raises KeyboardInterrupt; SIGKILL costs at most
+    `config.checkpoint_minutes`.
+    """
+    reporter = reporter or SilentReporter()
+    progress = _restore(trainee, folder)
+    with Records(folder, progress.step, active=fabric.is_global_zero) as records, determinism(config):
+        reporter.start(progress.step, plan.steps)
+        try:
+            _train(trainee, fabric, _Run(folder, config, plan, records, reporter), progress)
+        finally:
+            reporter.close()
+    monitored = bool(config.monitor) and not math.isnan(progress.best)
+    return Outcome(progress.step, progress.best_step if monitored else progress.step, progress.best, progress.stopped)
+
+
+def prepare_folder(folder: Path, *, resume: bool) -> None:
+    """Make the output folder; refuse one that already holds a training unless `resume`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / CHECKPOINT).exists() and not resume:
+        raise ConfigurationError(
+            f"{folder} already holds a training; add --resume to continue it or use another folder"
+        )
+    for left in folder.glob(".*.tmp.ckpt"):  # of a killed run
+        left.unlink(missing_ok=True)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's content on the CPU; only tensors and plain values are accepted."""
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many unrelated kinds for a damaged file
+        raise WeightsError(f"{path} is not a readable checkpoint: {error}; delete it to start again") from error
+    return content
+
+
+def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
+    """Write through a temporary name, synced to disk: a kill leaves the old or the new file, never a part."""
+    with files.atomic_path(path) as temporary:
+        torch.save(dict(content), temporary)
+
+
+@dataclass(frozen=True)
+class _Run:
+    folder: Path
+    config: LoopConfig
+    plan: Plan
+    records: Records
+    reporter: Reporter
+
+
+def _train(trainee: Trainee, fabric: Fabric, run: _Run, progress: _Progress) -> None:
+    saved, config, plan = time.monotonic(), run.config, run.plan
+    with _Signals() as signals:
+        while progress.step < plan.steps and not progress.stopped:
+            seed_step(config.seed, progress.step, fabric.global_rank)
+            _add(progress, trainee.step(progress.step))
+            progress.step += 1
+            last = progress.step == plan.steps
+            losses = _log(run, progress) if last or progress.step % config.log_every == 0 else {}
+            run.reporter.update(progress.step, losses)
+            if last or (plan.evaluate_every and progress.step % plan.evaluate_every == 0):
+                _evaluate(trainee, fabric, run, progress)
+            due = time.monotonic() - saved >= 60 * config.checkpoint_minutes
+            due, stop = _agree(fabric, due or last or progress.stopped, signals.asked)
+            if due or stop:
+                _save(trainee, fabric, run, progress)
+                saved = time.monotonic()
+            if stop:
+                raise KeyboardInterrupt
+
+
+def _agree(fabric: Fabric, due: bool, stop: bool) -> tuple[bool, bool]:
+    """The first process decides for all, because clocks and signals differ."""
+    if fabric.world_size == 1:
+        return due, stop
+    agreed: tuple[bool, bool] = fabric.broadcast((due, stop))
+    return agreed
+
+
+def _add(progress: _Progress, losses: Mapping[str, Tensor]) -> None:
+    values = {name: value.detach().float() for name, value in losses.items()}
+    sums = progress.sums or {}
+    progress.sums = sums | {name: sums[name] + value if name in sums else value for name, value in values.items()}
+    progress.count += 1
+
+
+def _log(run: _Run, progress: _Progress) -> dict[str, float]:
+    losses = _mean_losses(progress)
+    progress.sums, progress.count = None, 0
+    run.records.write(progress.step, losses)
+    return losses
+
+
+def _mean_losses(progress: _Progress) -> dict[str, float]:
+    losses = {name: float(total) / progress.count for name, total in (progress.sums or {}).items()}
+    bad = [name for name, value in losses.items() if not math.isfinite(value)]
+    if bad:
+        raise ModelError(
+            f"loss {', '.join(bad)} is no longer finite near step {progress.step}; the last checkpoint is from before: "
+            "resume with a lower learning rate in a new folder, or with precision 32-true"
+        )
+    return losses
+
+
+def _evaluate(trainee: Trainee, fabric: Fabric, run: _Run, progress: _Progress) -> None:
+    seed_step(run.config.seed, progress.step, fabric.global_rank, stream=1)
+    metrics = dict(trainee.evaluate(progress.step))
+    run.records.write(progress.step, metrics)
+    run.reporter.evaluated(progress.step, metrics)
+    name = run.config.monitor
+    if not name:
+        return
+    if name not in metrics:
+        raise ConfigurationError(f"loop.monitor {name!r} is not a metric of this training; it has {sorted(metrics)}")
+    value = float(fabric.broadcast(metrics[name])) if fabric.world_size > 1 else metrics[name]
+    if _better(name, value, progress.best):
+        progress.best, progress.best_step, progress.bad = value, progress.step, 0
+        _save(trainee, fabric, run, progress, name=BEST)
+    else:
+        progress.bad += 1
+    progress.stopped = 0 < run.config.patience <= progress.bad
+
+
+def _better(name: str, value: float, best: float) -> bool:
+    if math.isnan(value):
+        return False
+    low = name.endswith(("_error", "loss"))
+    return math.isnan(best) or (value < best if low else value > best)
+
+
+def _save(trainee: Trainee, fabric: Fabric, run: _Run, progress: _Progress, *, name: str = CHECKPOINT) -> None:
+    _mean_losses(progress)  # never replace a good checkpoint by a broken one
+    content = {
+        "step": progress.step,
+        "sums": progress.sums,
+        "count": progress.count,
+        "best": progress.best,
+        "best_step": progress.best_step,
+        "bad": progress.bad,
+        "stopped": progress.stopped,
+        "trainee": trainee.state_dict(),
+    }
+    if fabric.is_global_zero:
+        write_checkpoint(content, run.folder / name)
+    fabric.barrier()
+
+
+def _restore(trainee: Trainee, folder: Path) -> _Progress:
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return _Progress()
+    content = read_checkpoint(path)
+    trainee.load_state_dict(content.pop("trainee"))
+    logger.info("continuing %s from step %d", folder, content["step"])
+    return _Progress(**content)
+
+
+class _Signals:
+    """Turns the first SIGINT or SIGTERM into a question that the loop answers after its step; a second one acts at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        with contextlib.suppress(ValueError):  # only the main thread may set handlers
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: object) -> None:
+        self.asked = True
+        signal.signal(number, self._before[number])

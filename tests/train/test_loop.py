@@ -1,0 +1,170 @@
+"""The loop: resume repeats the uninterrupted run, early stop, signals, what is refused."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gifsplain.errors import ConfigurationError, ModelError, WeightsError
+from gifsplain.train import loop
+from gifsplain.train.config import LoopConfig
+from gifsplain.train.records import read_history
+
+
+class Noisy:
+    """Fits a line to random points with dropout: any slip in randomness or state shows in the weights."""
+
+    def __init__(self, *, metrics: tuple[float, ...] = (0.5,), stop_at: int = -1) -> None:
+        torch.manual_seed(1)
+        self.model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.05)
+        self.metrics, self.stop_at = metrics, stop_at
+
+    def step(self, step: int) -> Mapping[str, Tensor]:
+        if step == self.stop_at:
+            raise RuntimeError("killed")
+        x = torch.randn(16, 4)
+        loss = (self.model(x) - x.sum(1, keepdim=True)).square().mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return {"loss": loss.detach()}
+
+    def evaluate(self, step: int) -> Mapping[str, float]:
+        torch.rand(3)  # evaluation may draw numbers without disturbing training
+        return {"val/auc": self.metrics[min(step // 2 - 1, len(self.metrics) - 1)]}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def train(trainee: loop.Trainee, folder: Path, *, every: int = 0, steps: int = 12, **options: Any) -> loop.Outcome:
+    config = LoopConfig(accelerator="cpu", log_every=3, **options)
+    folder.mkdir(exist_ok=True)
+    plan = loop.Plan(steps=steps, evaluate_every=every)
+    return loop.run(trainee, loop.make_fabric(config), folder, config, plan=plan)
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 7, 11])
+def test_resumed_run_equals_the_uninterrupted_one(tmp_path: Path, stop_at: int) -> None:
+    whole = Noisy()
+    train(whole, tmp_path / "whole", every=4, checkpoint_minutes=0)
+    with pytest.raises(RuntimeError, match="killed"):
+        train(Noisy(stop_at=stop_at), tmp_path / "parts", every=4, checkpoint_minutes=0)
+    resumed = Noisy()
+    train(resumed, tmp_path / "parts", every=4, checkpoint_minutes=0)
+    for ours, theirs in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert read_history(tmp_path / "parts") == read_history(tmp_path / "whole")
+
+
+def test_history_is_cut_back_to_the_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="killed"):
+        train(Noisy(stop_at=10), tmp_path, checkpoint_minutes=60)  # logs written, no checkpoint
+    assert [row["step"] for row in read_history(tmp_path)] == [3, 6, 9]
+    with (tmp_path / "history.jsonl").open("a") as file:
+        file.write('{"step": 1')  # a line that the kill cut
+    train(Noisy(), tmp_path)
+    assert [row["step"] for row in read_history(tmp_path)] == [3, 6, 9, 12, 12]
+
+
+def test_logged_loss_is_the_mean_since_the_last_line(tmp_path: Path) -> None:
+    class Counting(Noisy):
+        def step(self, step: int) -> Mapping[str, Tensor]:
+            return {"loss": torch.tensor(float(step))}
+
+    train(Counting(), tmp_path)
+    losses = [row["loss"] for row in read_history(tmp_path) if "loss" in row]
+    assert losses == [1.0, 4.0, 7.0, 10.0]
+
+
+def test_stops_early_and_keeps_the_best(tmp_path: Path) -> None:
+    outcome = train(
+        Noisy(metrics=(0.6, 0.8, 0.7, 0.8, 0.9)), tmp_path, every=2, steps=20, monitor="val/auc", patience=2
+    )
+    assert (outcome.step, outcome.best_step, outcome.best, outcome.stopped_early) == (8, 4, 0.8, True)
+    assert loop.read_checkpoint(tmp_path / loop.BEST)["step"] == 4
+    again = train(Noisy(), tmp_path, every=2, steps=20, monitor="val/auc", patience=2)
+    assert again == outcome
+
+
+@pytest.mark.parametrize(("name", "best"), [("val/auc", 3.0), ("val/mae_error", 1.0), ("val/loss", 1.0)])
+def test_suffix_says_which_way_is_better(name: str, best: float) -> None:
+    kept = math.nan
+    for value in (2.0, math.nan, 3.0, 1.0):
+        kept = value if loop._better(name, value, kept) else kept
+    assert kept == best
+
+
+def test_seed_step_is_a_function_of_its_arguments() -> None:
+    def draw(*place: int, stream: int = 0) -> float:
+        loop.seed_step(*place, stream=stream)
+        return float(torch.rand(()))
+
+    first = draw(1, 2, 3)
+    torch.rand(7)
+    assert draw(1, 2, 3) == first
+    others = [draw(2, 2, 3), draw(1, 3, 3), draw(1, 2, 4), draw(1, 2, 3, stream=1)]
+    assert len({first, *others}) == 5
+
+
+def test_interrupt_writes_a_checkpoint(tmp_path: Path) -> None:
+    class Interrupted(Noisy):
+        def step(self, step: int) -> Mapping[str, Tensor]:
+            if step == 5:
+                import os
+                import signal
+
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().step(step)
+
+    whole, resumed = Noisy(), Noisy()
+    train(whole, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(Interrupted(), tmp_path / "parts")
+    assert loop.read_checkpoint(tmp_path / "parts" / loop.CHECKPOINT)["step"] == 6
+    train(resumed, tmp_path / "parts")
+    assert torch.equal(resumed.model[0].weight, whole.model[0].weight)  # type: ignore[arg-type]
+
+
+def test_loss_that_is_not_finite_ends_the_run_and_spares_the_checkpoint(tmp_path: Path) -> None:
+    class Diverging(Noisy):
+        def step(self, step: int) -> Mapping[str, Tensor]:
+            losses = super().step(step)
+            return {"loss": losses["loss"] * (math.nan if step >= 4 else 1.0)}
+
+    with pytest.raises(ModelError, match="loss is no longer finite near step 5"):
+        train(Diverging(), tmp_path, checkpoint_minutes=0)
+    assert loop.read_checkpoint(tmp_path / loop.CHECKPOINT)["step"] == 4
+
+
+def test_refusals(tmp_path: Path) -> None:
+    train(Noisy(), tmp_path / "done")
+    with pytest.raises(ConfigurationError, match="already holds a training; add --resume"):
+        loop.prepare_folder(tmp_path / "done", resume=False)
+    loop.prepare_folder(tmp_path / "done", resume=True)
+    with pytest.raises(ConfigurationError, match=r"loop.monitor 'val/iou' is not a metric .* \['val/auc'\]"):
+        train(Noisy(), tmp_path / "monitor", monitor="val/iou")
+    (tmp_path / "done" / loop.CHECKPOINT).write_bytes(b"PK damaged")
+    with pytest.raises(WeightsError, match="is not a readable checkpoint"):
+        train(Noisy(), tmp_path / "done")
+
+
+def test_tensorboard_events_are_written(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(Noisy(), tmp_path)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == [3, 6, 9, 12]
+    lines = (tmp_path / "history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [3, 6, 9, 12, 12]
