@@ -23,7 +23,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.with_name(f".{final.stem[:80]}.{secrets.token_hex(6)}.tmp{final.suffix}")
+    temporary = final.with_name(
+        f".{final.stem[:80]}.{secrets.token_hex(6)}.tmp{final.suffix}"
+    )
     try:
         yield temporary
         flush(temporary)
@@ -47,7 +49,9 @@ def write_text(path: str | Path, content: str) -> None:
 
 def flush(path: Path) -> None:
     """Ask the operating system to put a file, or a folder's list of names, on the disk."""
-    with suppress(PermissionError):  # Windows refuses to open a folder; the move itself is still atomic there
+    with suppress(
+        PermissionError
+    ):  # Windows refuses to open a folder; the move itself is still atomic there
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)
@@ -94,7 +98,7 @@ def unique_names(texts: Iterable[str], limit: int = 80) -> list[str]:
     The first of equal names stays as it is, later ones get `-2`, `-3` and so on.
     """
     wanted = [safe_name(text, limit) for text in texts]
-    first = {}
+    first: dict[str, int] = {}
     for index, name in enumerate(wanted):
         first.setdefault(name.lower(), index)
     taken = set(first)
