@@ -13,7 +13,7 @@ from gifsplain.errors import ConfigurationError
 from gifsplain.io import files
 
 T = TypeVar("T")
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+Precision = Literal["32-true", "bf16-mixed"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,98 @@
+"""What trainings minimise: pure functions from tensors to a scalar, 0 best."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from gifsplain.types import Images
+
+Scalar = Float[Tensor, ""]
+
+
+def elastic(reconstructions: Images, images: Images) -> Scalar:
+    """Mean squared plus mean absolute difference (Cohen et al. 2021, section 4.1)."""
+    return F.mse_loss(reconstructions, images) + F.l1_loss(reconstructions, images)
+
+
+def edges(reconstructions: Images, images: Images) -> Scalar:
+    """Mean absolute difference of the horizontal and vertical steps between neighbouring pixels: keeps edges sharp."""
+    change = reconstructions - images
+    return change.diff(dim=-1).abs().mean() + change.diff(dim=-2).abs().mean()
+
+
+def perceptual(ours: Sequence[Float[Tensor, "b d i j"]], theirs: Sequence[Float[Tensor, "b d i j"]]) -> Scalar:
+    """Mean absolute difference of feature maps, each layer in units of the reference's mean absolute value."""
+    terms = [
+        F.l1_loss(a.float(), b.float()) / (b.float().abs().mean() + 1e-6) for a, b in zip(ours, theirs, strict=True)
+    ]
+    return torch.stack(terms).mean()
+
+
+def masked_bce(
+    logits: Float[Tensor, "b t"],
+    labels: Float[Tensor, "b t"],
+    positive_weights: Float[Tensor, " t"] | None = None,
+    *,
+    smoothing: float = 0.0,
+) -> Scalar:
+    """Binary cross-entropy, averaged over the labels that are known.
+
+    A nan label adds nothing to the value nor to the gradient; without any known label the value is 0. `smoothing` s
+    makes labels s and 1 - s; `positive_weights` multiply the cost of positives.
+    """
+    known = ~labels.isnan()
+    targets = torch.where(known, labels, 0.0) * (1 - 2 * smoothing) + smoothing
+    costs = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=positive_weights, reduction="none")
+    return torch.where(known, costs, 0.0).sum() / known.sum().clamp(min=1)
+
+
+def positive_weights(labels: Float[np.ndarray, "n t"], power: float) -> Float[Tensor, " t"]:
+    """(negatives / positives) ** power for each target over its known labels: 0 no balance, 1 full balance.
+
+    1 for a target that lacks positives or negatives.
+    """
+    positives, negatives = (labels == 1).sum(0), (labels == 0).sum(0)
+    usable = (positives > 0) & (negatives > 0)
+    ratio = np.where(usable, negatives / np.maximum(positives, 1), 1.0)
+    return torch.from_numpy(ratio**power).float()
+
+
+def inside_boxes(
+    activations: Float[Tensor, "b t i j"], boxes: Float[Tensor, "b t i j"], *, least: float = 0.05
+) -> Scalar:
+    """Cross-entropy between where a class activation map is high and where the expert's box is.
+
+    The map's softmax over places is compared with the box, which sums to 1. Image and target pairs whose box covers
+    less than `least` places in sum are left out; 0 when none is left.
+    """
+    places = boxes.flatten(2)
+    chosen = places.sum(2) > least
+    if not chosen.any():
+        return activations.sum() * 0
+    wanted = places[chosen] / places[chosen].sum(1, keepdim=True)
+    return -(wanted * activations.flatten(2)[chosen].log_softmax(1)).sum(1).mean()
+
+
+def smoothness(near: Images, reconstructions: Images, step: float) -> Scalar:
+    """Mean squared change of the decoded image for a latent step of size `step`, per squared unit of latent."""
+    return (near - reconstructions).square().mean() / step**2
+
+
+def decorrelation(latents: Float[Tensor, "b ..."]) -> Scalar:
+    """Mean squared correlation between different numbers of the latent within the batch: 0 when none goes with another."""
+    flat = latents.flatten(1).float()
+    standard = (flat - flat.mean(0)) / (flat.std(0, unbiased=False) + 1e-4)
+    correlations = standard.T @ standard / flat.shape[0]
+    others = correlations - torch.diag(correlations.diagonal())
+    return others.square().sum() / max(1, flat.shape[1] * (flat.shape[1] - 1))
+
+
+def same_scores(ours: Float[Tensor, "b t"], theirs: Float[Tensor, "b t"]) -> Scalar:
+    """Binary cross-entropy of the logits `ours` against the probabilities of `theirs`, less its least value."""
+    wanted = theirs.sigmoid()
+    cost = F.binary_cross_entropy_with_logits(ours, wanted)
+    return cost - F.binary_cross_entropy_with_logits(theirs, wanted)
