@@ -35,6 +35,11 @@ class Move(Protocol):
         """Strength 1 expressed in the method's published unit (for Latent Shift the paper's lambda), where it has one."""
         ...
 
+    @property
+    def strength_limit(self) -> float | None:
+        """Where the path ends; None for one that the latent limit bounds."""
+        ...
+
     def apply(self, latent: Float[Tensor, "..."], strengths: Strengths) -> Latents:
         """One unbatched latent at `k` strengths: `k ...`."""
         ...
@@ -49,6 +54,7 @@ class LinearMove:
     unit: str
     slope: float | None = None
     raw_unit: float | None = None
+    strength_limit: float | None = None
 
     def apply(self, latent: Float[Tensor, "..."], strengths: Strengths) -> Latents:
         """Straight line through `latent`; `k ...`."""
@@ -58,7 +64,7 @@ class LinearMove:
 
 @dataclass(frozen=True)
 class TrajectoryMove:
-    """A stored path `points[0] .. points[-1]` followed at equal spacing; strength is the point's index / `scale`.
+    """A stored path `points[0] .. points[-1]` followed at equal spacing; strength is the point's index.
 
     Between points the path is linear; negative strengths and those beyond the end continue the end segment's line.
     """
@@ -68,6 +74,11 @@ class TrajectoryMove:
     unit: str
     slope: float | None = None
     raw_unit: float | None = None
+
+    @property
+    def strength_limit(self) -> float:
+        """Index of the last point."""
+        return float(self.points.shape[0] - 1)
 
     def apply(self, latent: Float[Tensor, "..."], strengths: Strengths) -> Latents:
         """Displacement along the path, added to `latent`; `k ...`."""

@@ -1,0 +1,117 @@
+"""How far to trust an explanation: each check is a pure function from an explanation to a verdict and a sentence."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gifsplain.models.protocols import ModelCard
+from gifsplain.types import Check, Explanation, Stop, Verdict
+
+GAP_WARN, GAP_FAIL = 0.12, 0.30
+"""Change of the score by the autoencoder alone: the paper's mean on positives (appendix K), and its wanted drop."""
+INVISIBLE = 0.02
+"""A change whose 99th percentile stays below this part of full scale (five grey levels of 256) cannot be seen."""
+WIGGLE = 0.02
+"""Steps back of the score along the sweep up to this are not counted."""
+
+
+def autoencoder_gap(explanation: Explanation) -> Check:
+    """What the autoencoder alone does to the score."""
+    scores = explanation.scores
+    gap = scores.reconstruction - scores.input
+    verdict = Verdict.FAIL if abs(gap) > GAP_FAIL else Verdict.WARN if abs(gap) > GAP_WARN else Verdict.PASS
+    way = "lowers" if gap < 0 else "raises"
+    text = f"Encoding and decoding alone {way} the score by {abs(gap):.2f} ({scores.input:.2f} to {scores.reconstruction:.2f})."
+    if verdict is not Verdict.PASS:
+        text += " The animation explains the reconstruction, which the classifier sees differently from the input."
+    return Check("autoencoder_gap", verdict, text, gap)
+
+
+def reconstruction_error(explanation: Explanation, card: ModelCard) -> Check:
+    """Mean absolute error of the reconstruction against the percentiles of the autoencoder's model card."""
+    error = float((explanation.image - explanation.reconstruction).abs().mean())
+    limits: Mapping[str, float] = card.details.get("reconstruction_mae_percentiles", {})
+    if not {"p95", "p99"} <= limits.keys():
+        text = f"The reconstruction differs by {error:.3f} of full scale; {card.name} states no usual range to compare with."
+        return Check("reconstruction_error", Verdict.WARN, text, error)
+    if error <= limits["p95"]:
+        text = f"The reconstruction differs by {error:.3f} of full scale, usual for {card.name} (95 % below {limits['p95']:.3f})."
+        return Check("reconstruction_error", Verdict.PASS, text, error)
+    verdict = Verdict.FAIL if error > limits["p99"] else Verdict.WARN
+    text = (
+        f"The reconstruction differs by {error:.3f} of full scale, more than {'99' if verdict is Verdict.FAIL else '95'} % of the "
+        f"images that {card.name} was measured on: the image may not be what the models were made for."
+    )
+    return Check("reconstruction_error", verdict, text, error)
+
+
+def wanted_change(explanation: Explanation) -> Check:
+    """Whether the search met the wanted change."""
+    stop = explanation.stop
+    change = explanation.scores.counterfactual - float(explanation.frame_scores[explanation.baseline])
+    if stop is Stop.REACHED:
+        return Check("wanted_change", Verdict.PASS, f"The score changed by {change:+.2f}, as wanted.", change)
+    if stop is Stop.NOT_SEARCHED:
+        return Check("wanted_change", Verdict.WARN, f"Strengths were given, not searched; the score changed by {change:+.2f}.", change)
+    reasons = {
+        Stop.SCORE_BOUND: "the score has less room than the wanted change",
+        Stop.TURNED: "the score turned back before",
+        Stop.PIXEL_LIMIT: "the image would have changed too much",
+        Stop.LATENT_LIMIT: "the latent would have moved too far",
+        Stop.STRENGTH_LIMIT: "the largest strength was used up",
+        Stop.BUDGET: "the allowed evaluations were used up",
+        Stop.ZERO_GRADIENT: "the gradient is zero",
+    }
+    text = f"The wanted change was not reached: {reasons[stop]} (changed by {change:+.2f})."
+    return Check("wanted_change", Verdict.WARN if stop is Stop.SCORE_BOUND else Verdict.FAIL, text, change)
+
+
+def monotone(explanation: Explanation) -> Check:
+    """Whether the score follows the strength without stepping back."""
+    back = float((-explanation.frame_scores.diff()).clamp(min=0).max())
+    if back <= WIGGLE:
+        return Check("monotone", Verdict.PASS, "The score rises with the strength over the whole sweep.", back)
+    text = f"The score steps back by up to {back:.2f} along the sweep: the path is not a simple more or less of one thing."
+    return Check("monotone", Verdict.WARN, text, back)
+
+
+def visible_change(explanation: Explanation) -> Check:
+    """Whether the change can be seen: a large change of the score without one looks adversarial."""
+    frames = explanation.frames
+    difference = (frames[explanation.counterfactual] - frames[explanation.baseline]).abs().flatten()
+    strong = float(difference.kthvalue(max(1, round(0.99 * difference.numel()))).values)
+    if strong >= INVISIBLE:
+        text = f"The strongest hundredth of the pixels changes by {strong:.2f} of full scale or more."
+        return Check("visible_change", Verdict.PASS, text, strong)
+    text = (
+        f"The strongest hundredth of the pixels changes by only {strong:.3f} of full scale: too little to see. "
+        "The score moved through an adversarial-looking change; do not read the animation as anatomy."
+    )
+    return Check("visible_change", Verdict.FAIL, text, strong)
+
+
+def gradient(explanation: Explanation) -> Check:
+    """Whether there was a direction at all."""
+    if Stop.ZERO_GRADIENT in (explanation.stop_lower, explanation.stop_higher):
+        text = "The classifier's output does not depend on the latent here (zero gradient): there is nothing to explain."
+        return Check("gradient", Verdict.FAIL, text, 0.0)
+    return Check("gradient", Verdict.PASS, "The classifier's output depends on what the autoencoder can draw.")
+
+
+def trained_target(explanation: Explanation, card: ModelCard) -> Check:
+    """Whether the target's head was trained; an untrained one is refused before, so this states the fact."""
+    if explanation.target in card.untrained:
+        text = f"The head for {explanation.target} of {card.name} was never trained: its score means nothing."
+        return Check("trained_target", Verdict.FAIL, text)
+    return Check("trained_target", Verdict.PASS, f"{card.name} declares the head for {explanation.target} as trained.")
+
+
+_SWEEP: tuple[Callable[[Explanation], Check], ...] = (autoencoder_gap, wanted_change, monotone, visible_change, gradient)
+
+
+def run(explanation: Explanation, cards: Mapping[str, ModelCard]) -> tuple[Check, ...]:
+    """All checks that apply; `cards` has the keys `classifier` and `autoencoder`. Maps without a sweep get the last two."""
+    zero = Stop.ZERO_GRADIENT in (explanation.stop_lower, explanation.stop_higher)
+    sweep: list[Any] = list(_SWEEP) if explanation.has_sweep else [autoencoder_gap, wanted_change, gradient] if zero else []
+    made = [check(explanation) for check in sweep]
+    made.insert(1 if made else 0, reconstruction_error(explanation, cards["autoencoder"]))
+    return (*made, trained_target(explanation, cards["classifier"]))

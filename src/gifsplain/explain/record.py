@@ -1,0 +1,65 @@
+"""Plain JSON values that say how a result was made."""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import lru_cache
+from importlib import metadata
+from typing import Any
+
+import torch
+
+from gifsplain.explain.moves import Move
+from gifsplain.explain.settings import Settings
+from gifsplain.models.protocols import ModelCard, Pair
+from gifsplain.types import Picture
+
+_PACKAGES = ("gifsplain", "torch", "torchvision", "torchxrayvision", "captum", "numpy", "pydicom")
+
+
+@lru_cache(maxsize=1)
+def versions() -> Mapping[str, str]:
+    """Versions of what computes a result."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+def of_card(card: ModelCard) -> dict[str, Any]:
+    """What identifies a model and gives its numbers their meaning."""
+    return {
+        "name": card.name,
+        "kind": card.kind,
+        "version": card.details.get("version", ""),
+        "size": card.size,
+        "channels": card.channels,
+        "value_range": list(card.value_range),
+        "score_meaning": card.meaning.value,
+        "targets": list(card.targets),
+        "sha256": card.sha256,
+    }
+
+
+def of_move(move: Move) -> dict[str, Any]:
+    """The move in words and its published unit (strength 1 in units of the paper's lambda), where it has one."""
+    return {"name": move.name, "unit": move.unit, "lambda_per_strength": move.raw_unit, "logit_slope": move.slope}
+
+
+def make(pair: Pair, settings: Settings, picture: Picture, *, move: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Everything that reproduces an explanation of `picture`."""
+    return {
+        "versions": dict(versions()),
+        "classifier": of_card(pair.classifier.card),
+        "autoencoder": of_card(pair.autoencoder.card),
+        "settings": {**asdict(settings), "composition": settings.composition.value},
+        "resolved": {"frames": settings.frame_count, "map": settings.map_name},
+        "seed": settings.seed,
+        "device": str(pair.device),
+        "threads": torch.get_num_threads(),
+        "move": move or {},
+        "picture": asdict(picture.provenance),
+    }

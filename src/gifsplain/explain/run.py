@@ -1,0 +1,190 @@
+"""The one `explain`: encode, let a finder propose moves, choose strengths, draw the sweep, judge it."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gifsplain.errors import InputError, TargetError
+from gifsplain.explain import checks, record, strengths
+from gifsplain.explain.compose import Composition
+from gifsplain.explain.jobs import Job, Stage
+from gifsplain.explain.maps import MAPS
+from gifsplain.explain.moves import DirectionFinder
+from gifsplain.explain.settings import Settings
+from gifsplain.explain.strengths import Range
+from gifsplain.models.prepare import to_images
+from gifsplain.models.protocols import ModelCard, Pair
+from gifsplain.types import Cost, Explanation, Images, Picture, Scores
+
+
+def target_index(card: ModelCard, target: str) -> int:
+    """Place of `target` among the classifier's outputs; upper and lower case do not matter.
+
+    Raises:
+        TargetError: When there is none of that name, or its head was never trained.
+    """
+    names = {name.casefold(): index for index, name in enumerate(card.targets)}
+    index = names.get(target.casefold())
+    if index is None:
+        known = ", ".join(name for name in card.targets if name not in card.untrained)
+        raise TargetError(f"{card.name} has no target {target!r}; it has {known}")
+    if card.targets[index] in card.untrained:
+        raise TargetError(f"the head for {target!r} of {card.name} was never trained: its score is a constant; choose another")
+    return index
+
+
+def explain(
+    pair: Pair,
+    finder: DirectionFinder,
+    pictures: Sequence[Picture],
+    targets: Sequence[str],
+    settings: Settings = Settings(),
+    *,
+    cases: Sequence[str] | None = None,
+) -> list[Explanation]:
+    """Explanations of every picture and target, case by case; the same as one by one, but batched.
+
+    Args:
+        pair: Models that fit together.
+        finder: Proposes one move for each image and target (`LatentShift()` or any other).
+        pictures: At their own sizes; cropped and resized to the models' size.
+        targets: Names of the classifier's outputs.
+        settings: Wanted change, frames, composition, limits.
+        cases: One name a picture; the pictures' own names where left out.
+
+    Raises:
+        TargetError: For a target that is unknown or untrained.
+        InputError: When there is nothing to explain, or names and pictures differ in number.
+    """
+    if not pictures or not targets:
+        raise InputError(f"expected at least one picture and one target, got {len(pictures)} and {len(targets)}")
+    names = list(cases) if cases is not None else [picture.provenance.name for picture in pictures]
+    if len(names) != len(pictures):
+        raise InputError(f"expected one case name for each of {len(pictures)} pictures, got {len(names)}")
+    indices = [target_index(pair.classifier.card, target) for target in targets]
+    results: list[Explanation] = []
+    size = max(1, settings.batch // len(targets))
+    for start in range(0, len(pictures), size):
+        part = slice(start, start + size)
+        results += _explain_part(pair, finder, pictures[part], names[part], indices, settings)
+    return results
+
+
+def _explain_part(
+    pair: Pair,
+    finder: DirectionFinder,
+    pictures: Sequence[Picture],
+    names: Sequence[str],
+    indices: Sequence[int],
+    settings: Settings,
+) -> list[Explanation]:
+    started = time.perf_counter()
+    images = to_images(pictures, pair.autoencoder.card).to(pair.device)
+    stage = Stage(pair, settings.composition, settings.batch, clamp=settings.policy == "exact")
+    jobs = make_jobs(stage, finder, images, indices)
+    with torch.no_grad():
+        ranges = strengths.choose(stage, jobs, settings)
+        for job, chosen in zip(jobs, ranges, strict=True):
+            if 0.0 in chosen.strengths and 0.0 not in job.frames:
+                job.frames[0.0] = (job.baseline, job.baseline_scores)
+        stage.evaluate(jobs, [(n, s) for n, chosen in enumerate(ranges) for s in chosen.strengths])
+    seconds = (time.perf_counter() - started) / len(jobs)
+    owners = [number for number in range(len(pictures)) for _ in indices]
+    return [
+        assemble(pair, finder, job, chosen, settings, case=names[n], picture=pictures[n], seconds=seconds)
+        for job, chosen, n in zip(jobs, ranges, owners, strict=True)
+    ]
+
+
+def make_jobs(stage: Stage, finder: DirectionFinder, images: Images, indices: Sequence[int]) -> list[Job]:
+    """Encode once, propose a move for every image and target, score input and baseline; image by image, then target."""
+    pair = stage.pair
+    with torch.no_grad():
+        latents = pair.autoencoder.encode(images)
+        input_scores = stage.score(images)
+    by_target = []
+    for target in indices:
+        proposal = finder.find(pair, images, latents, target, stage.composition)
+        with torch.no_grad():
+            by_target.append((proposal, *_baselines(stage, images, proposal.reconstructions, proposal.scores, input_scores)))
+    return [
+        Job(
+            image=images[i],
+            latent=latents[i].detach(),
+            target=target,
+            move=proposal.moves[i][0],
+            decoded=proposal.reconstructions[i],
+            baseline=baseline[i],
+            input_scores=input_scores[i],
+            reconstruction_scores=drawn[i],
+            baseline_scores=scores[i],
+            gradients=proposal.gradients,
+        )
+        for i in range(images.shape[0])
+        for target, (proposal, baseline, scores, drawn) in zip(indices, by_target, strict=True)
+    ]
+
+
+def _baselines(
+    stage: Stage, images: Images, decoded: Images, scores: Float[Tensor, "b t"], input_scores: Float[Tensor, "b t"]
+) -> tuple[Images, Float[Tensor, "b t"], Float[Tensor, "b t"]]:
+    """Baseline frames, their scores, and the scores of D(z) as drawn; nothing is evaluated twice."""
+    drawn = decoded.clamp(0, 1) if stage.clamp else decoded
+    if stage.composition is Composition.RESIDUAL:
+        return images, input_scores, stage.score(drawn)
+    if not torch.equal(drawn, decoded):
+        scores = stage.score(drawn)
+    return drawn, scores, scores
+
+
+def assemble(
+    pair: Pair,
+    finder: DirectionFinder,
+    job: Job,
+    chosen: Range,
+    settings: Settings,
+    *,
+    case: str,
+    picture: Picture,
+    seconds: float,
+) -> Explanation:
+    """The result of one finished job, on the CPU, with its checks and its record."""
+    frames = torch.stack([job.frames[s][0] for s in chosen.strengths]).cpu()
+    scores = torch.stack([job.frames[s][1] for s in chosen.strengths]).cpu()
+    grid = torch.tensor(chosen.strengths, dtype=torch.float64)
+    counterfactual = 0 if chosen.strengths[0] < 0 else len(chosen.strengths) - 1
+    card = pair.classifier.card
+    explanation = Explanation(
+        case=case,
+        method=finder.name,
+        target=card.targets[job.target],
+        meaning=card.meaning,
+        picture=picture,
+        image=job.image.cpu(),
+        reconstruction=(job.decoded.clamp(0, 1) if settings.policy == "exact" else job.decoded).cpu(),
+        frames=frames,
+        strengths=grid.float(),
+        strength_unit=job.move.unit,
+        frame_scores=scores[:, job.target],
+        targets=card.targets,
+        target_scores=scores,
+        scores=Scores(
+            float(job.input_scores[job.target]),
+            float(job.reconstruction_scores[job.target]),
+            float(scores[counterfactual, job.target]),
+        ),
+        counterfactual=counterfactual,
+        stop_lower=chosen.lower,
+        stop_higher=chosen.higher,
+        map=MAPS[settings.map_name](frames, job.baseline.cpu()),
+        map_name=settings.map_name,
+        composition=settings.composition.value,
+        cost=Cost(1, job.decodes, job.decodes + 1, job.gradients, seconds),
+        record=record.make(pair, settings, picture, move=record.of_move(job.move)),
+    )
+    cards = {"classifier": card, "autoencoder": pair.autoencoder.card}
+    return replace(explanation, checks=checks.run(explanation, cards))

@@ -1,0 +1,121 @@
+"""Which strengths a sweep gets: searched on both sides, taken from a published policy, or fixed by the user."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gifsplain.explain.jobs import Job, Stage
+from gifsplain.explain.policies import POLICIES
+from gifsplain.explain.search import Goal, Limits, Measurement, Search, drive, higher_goal, lower_goal, search
+from gifsplain.explain.settings import Settings
+from gifsplain.types import Stop
+
+
+@dataclass(frozen=True)
+class Range:
+    """Strengths of one sweep, lowest first, and why each side ended."""
+
+    strengths: tuple[float, ...]
+    lower: Stop
+    higher: Stop
+
+
+def spaced(low: float, high: float, frames: int) -> Float[Tensor, " n"]:
+    """`frames` strengths from `low` to `high` with 0 among them, evenly spaced on either side of it."""
+    if low == 0 or high == 0:
+        return torch.linspace(low, high, frames, dtype=torch.float64)
+    below = min(max(round((frames - 1) * -low / (high - low)), 1), frames - 2)
+    left = torch.linspace(low, 0, below + 1, dtype=torch.float64)
+    return torch.cat([left, torch.linspace(0, high, frames - below, dtype=torch.float64)[1:]])
+
+
+def choose(stage: Stage, jobs: Sequence[Job], settings: Settings) -> list[Range]:
+    """One range for every job, all searches advanced together."""
+    if settings.strengths is not None:
+        grid = tuple(spaced(*settings.strengths, settings.frame_count).tolist())
+        return [Range(grid, Stop.NOT_SEARCHED, Stop.NOT_SEARCHED)] * len(jobs)
+    if settings.policy == "exact":
+        return _exact(stage, jobs, settings)
+    return _published(stage, jobs, settings)
+
+
+def first_step(job: Job, goal: Goal, limits: Limits) -> float:
+    """Where the logit's slope says that the wanted score is, within a thousandth and a fifth of the limit."""
+    fallback = limits.strength / 50
+    slope = job.move.slope
+    if not slope or not (0 < goal.start < 1 and 0 < goal.wanted < 1):
+        return fallback
+    ahead = abs(_logit(goal.wanted) - _logit(goal.start)) / slope
+    return min(max(ahead, limits.strength / 1000), limits.strength / 5)
+
+
+def _logit(probability: float) -> float:
+    kept = min(max(probability, 1e-6), 1 - 1e-6)
+    return math.log(kept / (1 - kept))
+
+
+def _exact(stage: Stage, jobs: Sequence[Job], settings: Settings) -> list[Range]:
+    searches: list[Search] = []
+    owners: list[tuple[int, int]] = []
+    for number, job in enumerate(jobs):
+        if job.move.slope == 0.0:
+            continue
+        start = float(job.baseline_scores[job.target])
+        limits = Limits(_strength_limit(job, settings), settings.pixel_limit, settings.evaluations)
+        goals = [lower_goal(start, settings.drop, floor=settings.floor, tolerance=settings.tolerance)] if settings.drop else []
+        if settings.rise:
+            goals.append(higher_goal(start, settings.rise, ceiling=settings.ceiling, tolerance=settings.tolerance))
+        for goal in goals:
+            searches.append(search(goal, limits, first_step(job, goal, limits)))
+            owners.append((number, goal.sign))
+
+    def measure(asked: list[tuple[int, float]]) -> list[Measurement]:
+        places = [(owners[index][0], strength) for index, strength in asked]
+        stage.evaluate(jobs, places)
+        return [stage.measurement(jobs[number], strength) for number, strength in places]
+
+    found = dict(zip(owners, drive(searches, measure), strict=True))
+    ranges = []
+    for number, job in enumerate(jobs):
+        if job.move.slope == 0.0:
+            ranges.append(Range((0.0,), Stop.ZERO_GRADIENT, Stop.ZERO_GRADIENT))
+            continue
+        low, high = found.get((number, -1)), found.get((number, 1))
+        bounds = (low.at.strength if low else 0.0, high.at.strength if high else 0.0)
+        grid = tuple(spaced(*bounds, settings.frame_count).tolist()) if bounds != (0.0, 0.0) else (0.0,)
+        ranges.append(Range(grid, low.stop if low else Stop.NOT_SEARCHED, high.stop if high else Stop.NOT_SEARCHED))
+    return ranges
+
+
+def _strength_limit(job: Job, settings: Settings) -> float:
+    """The move's own end, or the latent limit in units of the latent's root mean square."""
+    end = job.move.strength_limit
+    return end if end is not None else settings.latent_limit * math.sqrt(job.latent.numel())
+
+
+def _published(stage: Stage, jobs: Sequence[Job], settings: Settings) -> list[Range]:
+    policy = POLICIES[settings.policy]
+
+    def twice(score: float) -> float:
+        return 1 / (1 + math.exp(-score))
+
+    def measure(asked: list[tuple[int, float]]) -> list[Measurement]:
+        stage.evaluate(jobs, asked)
+        points = [stage.measurement(jobs[number], strength) for number, strength in asked]
+        return [replace(point, score=twice(point.score)) for point in points]
+
+    stage.evaluate(jobs, [(number, 0.0) for number in range(len(jobs))])
+    searches = [policy.search(base) for base in measure([(number, 0.0) for number in range(len(jobs))])]
+    found = drive(searches, measure)
+    return [
+        Range(_lambdas(policy.lambdas(end.at.strength, settings.frame_count)), end.stop, Stop.NOT_SEARCHED)
+        for end in found
+    ]
+
+
+def _lambdas(grid: Float[Tensor, " n"]) -> tuple[float, ...]:
+    return tuple(float(value) + 0.0 for value in grid)
