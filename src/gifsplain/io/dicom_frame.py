@@ -1,4 +1,4 @@
-"""Stored pixel values of a single-frame DICOM image: bits, signs, padding, and codestreams that lie about their size."""
+"""Stored values of a single-frame DICOM image: bits, signs, padding, and codestreams that lie about their size."""
 
 import struct
 from typing import Any
@@ -9,36 +9,18 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import (
-    UID,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    RLELossless,
-)
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from gifsplain.errors import DicomError
 
 Values = Int[np.ndarray, "h w"]
-_SIZED_FRAMES = frozenset(
-    [
-        *range(0xC0, 0xC4),
-        *range(0xC5, 0xC8),
-        *range(0xC9, 0xCC),
-        *range(0xCD, 0xD0),
-        0xF7,
-    ]
-)
+_SIZED_FRAMES = frozenset([*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0), 0xF7])
 """JPEG and JPEG-LS markers that start a frame and give its size."""
 
 
 def transfer_syntax(dataset: Dataset) -> UID:
     """The declared transfer syntax, or what a data set without a header must be."""
-    declared = (
-        dataset.file_meta.get("TransferSyntaxUID")
-        if hasattr(dataset, "file_meta")
-        else None
-    )
+    declared = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
     if declared:
         return UID(declared)
     implicit, little = dataset.original_encoding
@@ -63,19 +45,15 @@ def decode(dataset: Dataset, name: str) -> NDArray[Any]:
     except Exception as error:  # codecs raise anything on damaged data
         text = " ".join(str(error).split())[:200]
         raise DicomError(
-            f"{name}: expected whole pixel data ({syntax.name}), it could not be decoded ({text}); copy or export it again"
+            f"{name}: expected whole pixel data ({syntax.name}), it could not be decoded ({text}); export it again"
         ) from error
 
 
-def stored_values(
-    dataset: Dataset, name: str
-) -> tuple[Values, Bool[np.ndarray, "h w"] | None]:
+def stored_values(dataset: Dataset, name: str) -> tuple[Values, Bool[np.ndarray, "h w"] | None]:
     """Stored values as int32, and which of them are padding (None where no padding is declared)."""
     samples = decode(dataset, name)
     if samples.ndim != 2:
-        raise DicomError(
-            f"{name}: expected one grey plane, got shape {samples.shape}; export it again"
-        )
+        raise DicomError(f"{name}: expected one grey plane, got shape {samples.shape}; export it again")
     raw = samples.astype(np.int32)
     padding = _padding(dataset, raw)
     syntax = transfer_syntax(dataset)
@@ -120,9 +98,7 @@ def _check_codestream(dataset: Dataset, syntax: UID, name: str) -> None:
     size = codestream_size(frame)
     expected = (int(dataset.Rows), int(dataset.Columns))
     if size is None:
-        raise DicomError(
-            f"{name}: expected a compressed image ({syntax.name}), its header is missing; export it again"
-        )
+        raise DicomError(f"{name}: expected a compressed image ({syntax.name}), its header is missing; export it again")
     if size != expected:
         raise DicomError(
             f"{name}: expected {expected[0]} x {expected[1]} pixels, the compressed image has {size[0]} x {size[1]}; "
@@ -134,9 +110,7 @@ def codestream_size(frame: bytes) -> tuple[int, int] | None:
     """Height and width in a JPEG, JPEG-LS or JPEG 2000 codestream; None where there is no header."""
     if frame[:2] == b"\xff\xd8":
         return _jpeg_size(frame)
-    start = frame.find(
-        b"\xff\x4f\xff\x51", 0, 4096
-    )  # with or without the boxes of a JP2 file
+    start = frame.find(b"\xff\x4f\xff\x51", 0, 4096)  # with or without the boxes of a JP2 file
     if start < 0 or len(frame) < start + 24:
         return None
     width, height, left, top = struct.unpack_from(">4I", frame, start + 8)

@@ -60,9 +60,7 @@ def display_values(
     return _presentation(dataset, shown, steps)
 
 
-def modality(
-    dataset: Dataset, stored: Int[np.ndarray, " v"], steps: list[str]
-) -> Values:
+def modality(dataset: Dataset, stored: Int[np.ndarray, " v"], steps: list[str]) -> Values:
     """Stored values in modality units: by the LUT if there is one, else by rescale slope and intercept."""
     source = _functional(dataset, "PixelValueTransformationSequence")
     if dataset.get("ModalityLUTSequence"):
@@ -81,40 +79,25 @@ def choices(dataset: Dataset, steps: list[str]) -> list[Choice]:
     """VOI LUTs, then windows, in the file's order; a window whose width makes no sense is left out and said so."""
     source = _functional(dataset, "FrameVOILUTSequence")
     found = [
-        Choice(
-            _lut(dataset, item, steps),
-            str(item.get("LUTExplanation", "") or "").strip(),
-        )
+        Choice(_lut(dataset, item, steps), str(item.get("LUTExplanation", "") or "").strip())
         for item in dataset.get("VOILUTSequence") or []
     ]
     function = str(source.get("VOILUTFunction", "") or "LINEAR").strip().upper()
     if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
-        raise DicomError(
-            f"expected VOI LUT function LINEAR, LINEAR_EXACT or SIGMOID, got {function!r}"
-        )
-    centres, widths = (
-        _several(source.get("WindowCenter")),
-        _several(source.get("WindowWidth")),
-    )
-    texts = [
-        str(text).strip()
-        for text in _several(source.get("WindowCenterWidthExplanation"))
-    ]
+        raise DicomError(f"expected VOI LUT function LINEAR, LINEAR_EXACT or SIGMOID, got {function!r}")
+    centres, widths = (_several(source.get("WindowCenter")), _several(source.get("WindowWidth")))
+    texts = [str(text).strip() for text in _several(source.get("WindowCenterWidthExplanation"))]
     texts += [""] * len(centres)
     for centre, width, text in zip(centres, widths, texts, strict=False):
         window = Window(float(centre), float(width), function)
         if window.width < 1 if function == "LINEAR" else window.width <= 0:
-            steps.append(
-                f"window with width {window.width:g} left out: it cannot be applied"
-            )
+            steps.append(f"window with width {window.width:g} left out: it cannot be applied")
             continue
         found.append(Choice(window, text))
     return found
 
 
-def choose(
-    found: list[Choice], wanted: int | str | None, steps: list[str], name: str
-) -> Window | Lut | None:
+def choose(found: list[Choice], wanted: int | str | None, steps: list[str], name: str) -> Window | Lut | None:
     """The wanted choice by index or explanation, the first by default, None for `"none"` or where there is none."""
     if wanted == "none" or (wanted is None and not found):
         return None
@@ -122,13 +105,9 @@ def choose(
     voi, text = found[index].voi, found[index].explanation
     label = f"choice {index} of {len(found)}" + (f", {text!r}" if text else "")
     if isinstance(voi, Lut):
-        steps.append(
-            f"VOI LUT of {len(voi.entries)} entries, {voi.bits} bits ({label})"
-        )
+        steps.append(f"VOI LUT of {len(voi.entries)} entries, {voi.bits} bits ({label})")
     else:
-        steps.append(
-            f"window {voi.function}: centre {voi.centre:g}, width {voi.width:g} ({label})"
-        )
+        steps.append(f"window {voi.function}: centre {voi.centre:g}, width {voi.width:g} ({label})")
     return voi
 
 
@@ -140,18 +119,10 @@ def _index(found: list[Choice], wanted: int | str | None, name: str) -> int:
     if isinstance(wanted, int) and 0 <= wanted < len(found):
         return wanted
     for index, choice in enumerate(found):
-        if (
-            isinstance(wanted, str)
-            and choice.explanation.lower() == wanted.strip().lower()
-        ):
+        if isinstance(wanted, str) and choice.explanation.lower() == wanted.strip().lower():
             return index
-    offers = (
-        ", ".join(f"{i} {choice.explanation}".strip() for i, choice in enumerate(found))
-        or "no window at all"
-    )
-    raise InputError(
-        f'{name}: expected a window among: {offers}; got {wanted!r} (or "none" for the whole range)'
-    )
+    offers = ", ".join(f"{i} {choice.explanation}".strip() for i, choice in enumerate(found)) or "no window at all"
+    raise InputError(f'{name}: expected a window among: {offers}; got {wanted!r} (or "none" for the whole range)')
 
 
 def apply_window(values: Values, window: Window) -> Values:
@@ -170,10 +141,8 @@ def apply_window(values: Values, window: Window) -> Values:
 
 def apply_lut(values: Values, lut: Lut) -> Values:
     """Entries for values that are rounded to whole numbers first."""
-    places = np.clip(
-        np.rint(values).astype(np.int64) - lut.first, 0, len(lut.entries) - 1
-    )
-    return lut.entries[places].astype(np.float64)
+    places = np.clip(np.rint(values).astype(np.int64) - lut.first, 0, len(lut.entries) - 1)
+    return np.asarray(lut.entries[places], dtype=np.float64)
 
 
 def _lut(dataset: Dataset, item: Dataset, steps: list[str]) -> Lut:
@@ -181,63 +150,48 @@ def _lut(dataset: Dataset, item: Dataset, steps: list[str]) -> Lut:
     descriptor = [int(value) for value in item.LUTDescriptor]
     count = (descriptor[0] & 0xFFFF) or 0x10000
     first = as_stored(dataset, descriptor[1]) if is_signed(dataset) else descriptor[1]
-    entries = _entries(dataset, item.LUTData, count)
+    entries = lut_entries(dataset, item.LUTData, count)
     bits = descriptor[2]
     if not 8 <= bits <= 16:
-        raise DicomError(
-            f"expected a LUT of 8 to 16 bits, got {bits}; choose a window instead"
-        )
+        raise DicomError(f"expected a LUT of 8 to 16 bits, got {bits}; choose a window instead")
     needed = max(bits, int(entries.max()).bit_length())
     if needed > bits:
         steps.append(f"LUT declares {bits} bits but needs {needed}")
     return Lut(first, needed, entries)
 
 
-def _entries(dataset: Dataset, data: Any, count: int) -> Int[np.ndarray, " n"]:
+def lut_entries(dataset: Dataset, data: Any, count: int) -> Int[np.ndarray, " n"]:
+    """Entries of a LUT element, which may be 8 bits packed, 16 bits in the file's byte order, or parsed numbers."""
     if isinstance(data, bytes):
         little = dataset.original_encoding[1] is not False
         packed = len(data) in (count, count + count % 2) and count > 1
         kind = np.dtype(np.uint8) if packed else np.dtype("<u2" if little else ">u2")
-        entries = np.frombuffer(
-            data, dtype=kind, count=min(count, len(data) // kind.itemsize)
-        ).astype(np.int64)
+        entries = np.frombuffer(data, dtype=kind, count=min(count, len(data) // kind.itemsize)).astype(np.int64)
     else:
         entries = np.asarray(_several(data), dtype=np.int64) & 0xFFFF
     if len(entries) < count:
-        raise DicomError(
-            f"expected a LUT of {count} entries, got {len(entries)}; the file is damaged"
-        )
+        raise DicomError(f"expected a LUT of {count} entries, got {len(entries)}; the file is damaged")
     return entries[:count]
 
 
-def _whole_range(
-    dataset: Dataset, values: Values, present: Bool[np.ndarray, " v"], steps: list[str]
-) -> Values:
-    """Without a window: up to 8 bits mean what they say, deeper images are stretched from their least to largest value."""
+def _whole_range(dataset: Dataset, values: Values, present: Bool[np.ndarray, " v"], steps: list[str]) -> Values:
+    """Without a window: up to 8 bits mean what they say, deeper images are stretched from least to largest value."""
     bits = int(dataset.BitsStored)
     seen = values[present]
     low, high = float(seen.min()), float(seen.max())
     if bits <= 8 and not is_signed(dataset) and low >= 0 and high <= 2**bits - 1:
         steps.append(f"no window: full stored range 0 to {2**bits - 1}")
         return np.asarray(np.clip(values / (2**bits - 1), 0, 1))
-    steps.append(
-        f"no window: stretched from the least value {low:g} to the largest {high:g}, padding left out"
-    )
-    return (
-        np.asarray(np.clip((values - low) / (high - low), 0, 1))
-        if high > low
-        else np.zeros_like(values)
-    )
+    steps.append(f"no window: stretched from the least value {low:g} to the largest {high:g}, padding left out")
+    if high == low:
+        return np.zeros_like(values)
+    return np.asarray(np.clip((values - low) / (high - low), 0, 1))
 
 
 def _presentation(dataset: Dataset, shown: Values, steps: list[str]) -> Values:
     """Inverted once if the photometric interpretation or the presentation LUT shape says that low values are bright."""
     shape = str(dataset.get("PresentationLUTShape", "") or "").strip().upper()
-    reasons = [
-        word
-        for word in (str(dataset.PhotometricInterpretation), shape)
-        if word in ("MONOCHROME1", "INVERSE")
-    ]
+    reasons = [word for word in (str(dataset.PhotometricInterpretation), shape) if word in ("MONOCHROME1", "INVERSE")]
     if not reasons:
         return shown
     steps.append(f"{' and '.join(reasons)}: inverted")
@@ -248,19 +202,12 @@ def _several(value: Any) -> list[Any]:
     """The values of an element that may hold none, one or several."""
     if value is None or value == "":
         return []
-    return (
-        list(value)
-        if isinstance(value, Sequence) and not isinstance(value, str)
-        else [value]
-    )
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
 
 
 def _functional(dataset: Dataset, keyword: str) -> Dataset:
     """The functional group item of an enhanced object, or the data set itself."""
-    for groups in (
-        "PerFrameFunctionalGroupsSequence",
-        "SharedFunctionalGroupsSequence",
-    ):
+    for groups in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"):
         for group in dataset.get(groups) or []:
             if group.get(keyword):
                 item: Dataset = group[keyword].value[0]

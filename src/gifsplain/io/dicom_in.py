@@ -11,15 +11,10 @@ import numpy as np
 import torch
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.pixels.processing import apply_color_lut
-from pydicom.uid import (
-    UID,
-    DeflatedExplicitVRLittleEndian,
-    MediaStorageDirectoryStorage,
-)
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from gifsplain.errors import DicomError, InputError
-from gifsplain.io import dicom_frame, dicom_grey, files
+from gifsplain.io import dicom_colour, dicom_frame, dicom_grey, files
 from gifsplain.io.grey import Colour, finish, to_grey
 from gifsplain.types import Picture, Provenance
 
@@ -41,23 +36,10 @@ def is_dicom(content: bytes) -> bool:
     """Whether the bytes are a DICOM file: by its prefix, or a data set without one (old archives)."""
     if content[128:132] == b"DICM":
         return True
-    head = content[:8]
-    if len(head) < 8 or head[:4] not in (
-        b"\x08\x00\x00\x00",
-        b"\x08\x00\x01\x00",
-        b"\x08\x00\x05\x00",
-        b"\x08\x00\x08\x00",
-        b"\x08\x00\x16\x00",
-        b"\x02\x00\x00\x00",
-        b"\x02\x00\x01\x00",
-        b"\x02\x00\x10\x00",
-        b"\x00\x08\x00\x00",
-        b"\x00\x08\x00\x05",
-        b"\x00\x08\x00\x08",
-        b"\x00\x08\x00\x16",
-    ):
-        return False
-    return head[4:6].isalpha() or head[6:8] == b"\x00\x00"
+    group, element = content[:2], content[2:4]
+    little, big = (b"\x02\x00", b"\x08\x00"), (b"\x00\x08",)
+    known = (group in little and element[1:] == b"\x00") or (group in big and element[:1] == b"\x00")
+    return len(content) >= 8 and known and (content[4:6].isalpha() or content[6:8] == b"\x00\x00")
 
 
 def load_dicom(content: bytes, name: str, request: Request) -> Picture:
@@ -77,10 +59,10 @@ def load_dicom(content: bytes, name: str, request: Request) -> Picture:
     except InputError as error:
         raise DicomError(str(error)) from error
     except MemoryError as error:
-        raise DicomError(
-            f"{name}: expected an image that fits into memory; shrink it first"
-        ) from error
-    except Exception as error:  # a damaged file makes pydicom and the codecs raise anything; its text may quote a patient
+        raise DicomError(f"{name}: expected an image that fits into memory; shrink it first") from error
+    except (
+        Exception
+    ) as error:  # a damaged file makes pydicom and the codecs raise anything; its text may quote a patient
         raise DicomError(
             f"{name}: expected a whole DICOM file, got one that is truncated or damaged ({type(error).__name__}); "
             "copy or export it again"
@@ -112,9 +94,7 @@ def read_dataset(content: bytes, name: str) -> Dataset:
     _check_inflation(content, name)
     dataset = dcmread(io.BytesIO(content), force=content[128:132] != b"DICM")
     if len(dataset) == 0:
-        raise DicomError(
-            f"{name}: expected a DICOM object, got a file without any element; copy or export it again"
-        )
+        raise DicomError(f"{name}: expected a DICOM object, got a file without any element; copy or export it again")
     return dataset
 
 
@@ -132,13 +112,9 @@ def _check_inflation(content: bytes, name: str) -> None:
         total += len(inflater.decompress(data, 1 << 24))
         data = inflater.unconsumed_tail
         if total > MAX_INFLATED:
-            raise DicomError(
-                f"{name}: expected at most {MAX_INFLATED:,} bytes inside the deflated file, got more"
-            )
+            raise DicomError(f"{name}: expected at most {MAX_INFLATED:,} bytes inside the deflated file, got more")
     if not inflater.eof:
-        raise DicomError(
-            f"{name}: expected a whole deflated DICOM file, it is truncated; copy or export it again"
-        )
+        raise DicomError(f"{name}: expected a whole deflated DICOM file, it is truncated; copy or export it again")
 
 
 def _check_kind(dataset: Dataset, name: str, max_pixels: int) -> None:
@@ -147,36 +123,21 @@ def _check_kind(dataset: Dataset, name: str, max_pixels: int) -> None:
     kind = uid.name if uid and not uid.is_private else "an object of unknown kind"
     if (
         uid == MediaStorageDirectoryStorage
-        or dataset.file_meta.get("MediaStorageSOPClassUID")
-        == MediaStorageDirectoryStorage
+        or dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
     ):
-        raise DicomError(
-            f"{name}: expected an image, got a DICOMDIR (a table of contents); give the files it lists"
-        )
+        raise DicomError(f"{name}: expected an image, got a DICOMDIR (a table of contents); give the files it lists")
     if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
-        raise DicomError(
-            f"{name}: expected integer pixels, got floating ones ({kind}); export the radiograph itself"
-        )
+        raise DicomError(f"{name}: expected integer pixels, got floating ones ({kind}); export the radiograph itself")
     if "PixelData" not in dataset:
         if "Rows" in dataset:
             raise DicomError(
                 f"{name}: expected an image, its pixel data is missing or cut off ({kind}); export it again"
             )
-        raise DicomError(
-            f"{name}: expected an image, got no pixel data ({kind}); give the radiograph, not its report"
-        )
-    needed = (
-        "Rows",
-        "Columns",
-        "BitsAllocated",
-        "BitsStored",
-        "PhotometricInterpretation",
-    )
+        raise DicomError(f"{name}: expected an image, got no pixel data ({kind}); give the radiograph, not its report")
+    needed = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PhotometricInterpretation")
     lacking = [keyword for keyword in needed if dataset.get(keyword) in (None, "")]
     if lacking:
-        raise DicomError(
-            f"{name}: expected an image description, {', '.join(lacking)} missing; export it again"
-        )
+        raise DicomError(f"{name}: expected an image description, {', '.join(lacking)} missing; export it again")
     frames = int(dataset.get("NumberOfFrames", 1) or 1)
     if frames != 1:
         raise DicomError(
@@ -185,14 +146,11 @@ def _check_kind(dataset: Dataset, name: str, max_pixels: int) -> None:
         )
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     if not 0 < rows * columns <= max_pixels:
+        raise DicomError(f"{name}: expected 1 to {max_pixels:,} pixels, got {rows} x {columns}; shrink it first")
+    if not 2 <= int(dataset.BitsStored) <= 16 or int(dataset.BitsStored) > int(dataset.BitsAllocated):
         raise DicomError(
-            f"{name}: expected 1 to {max_pixels:,} pixels, got {rows} x {columns}; shrink it first"
-        )
-    if not 1 <= int(dataset.BitsStored) <= 16 or int(dataset.BitsStored) > int(
-        dataset.BitsAllocated
-    ):
-        raise DicomError(
-            f"{name}: expected 1 to 16 bits stored, got {dataset.BitsStored} of {dataset.BitsAllocated}"
+            f"{name}: expected 2 to 16 bits stored, got {dataset.BitsStored} of {dataset.BitsAllocated} ({kind}); "
+            "give the radiograph itself"
         )
 
 
@@ -201,15 +159,9 @@ def _header_steps(dataset: Dataset) -> list[str]:
     syntax = dicom_frame.transfer_syntax(dataset)
     steps = [f"transfer syntax {syntax.name}"]
     shows = []
-    for label, keyword in (
-        ("modality", "Modality"),
-        ("body part", "BodyPartExamined"),
-        ("view", "ViewPosition"),
-    ):
+    for label, keyword in (("modality", "Modality"), ("body part", "BodyPartExamined"), ("view", "ViewPosition")):
         value = str(dataset.get(keyword, "") or "").strip()
-        if re.fullmatch(
-            r"[A-Z0-9 _]{1,16}", value
-        ):  # a coded string; anything else might be free text
+        if re.fullmatch(r"[A-Z0-9 _]{1,16}", value):  # a coded string; anything else might be free text
             shows.append(f"{label} {value}")
     if shows:
         steps.append("header: " + ", ".join(shows))
@@ -220,33 +172,22 @@ def _grey(dataset: Dataset, name: str, request: Request, steps: list[str]) -> An
     """Stored values through the grey-scale chain; it is computed once for each possible value, then looked up."""
     stored, padding = dicom_frame.stored_values(dataset, name)
     signed = "signed" if dicom_frame.is_signed(dataset) else "unsigned"
-    steps.append(
-        f"{dataset.BitsStored} of {dataset.BitsAllocated} bits stored, {signed}"
-    )
+    steps.append(f"{dataset.BitsStored} of {dataset.BitsAllocated} bits stored, {signed}")
     low = int(stored.min())
     counts = np.bincount(
-        (stored[~padding] if padding is not None else stored).ravel() - low,
-        minlength=int(stored.max()) - low + 1,
+        (stored[~padding] if padding is not None else stored).ravel() - low, minlength=int(stored.max()) - low + 1
     )
     if not counts.any():
-        raise DicomError(
-            f"{name}: expected an image, every pixel is padding; check the export"
-        )
+        raise DicomError(f"{name}: expected an image, every pixel is padding; check the export")
     values = np.arange(low, low + len(counts))
-    table = dicom_grey.display_values(
-        dataset, values, counts > 0, request.window, steps, name
-    )
+    table = dicom_grey.display_values(dataset, values, counts > 0, request.window, steps, name)
     pixels = table.astype(np.float32)[stored - low]
     if padding is not None and padding.any():
         pixels[padding] = 0
-        steps.append(
-            f"pixel padding set to background ({100 * padding.mean():.1f} % of the pixels)"
-        )
+        steps.append(f"pixel padding set to background ({100 * padding.mean():.1f} % of the pixels)")
     ratio = dataset.get("PixelAspectRatio")
     if ratio is not None and len(ratio) == 2 and ratio[0] != ratio[1]:
-        steps.append(
-            f"pixels are not square ({ratio[0]}:{ratio[1]}) and kept as stored"
-        )
+        steps.append(f"pixels are not square ({ratio[0]}:{ratio[1]}) and kept as stored")
     return np.ascontiguousarray(pixels[None])
 
 
@@ -255,21 +196,17 @@ def _colour(dataset: Dataset, name: str, request: Request, steps: list[str]) -> 
     photometric = str(dataset.PhotometricInterpretation)
     if request.colour == "refuse":
         raise DicomError(
-            f"{name}: expected a grey radiograph (MONOCHROME1 or MONOCHROME2), got {photometric}, probably a screenshot; "
-            'give the original, or ask for grey (colour="grey")'
+            f"{name}: expected a grey radiograph (MONOCHROME1 or MONOCHROME2), got {photometric}; "
+            'probably a screenshot: give the original, or ask for grey (colour="grey")'
         )
     samples = dicom_frame.decode(dataset, name)
-    steps.append(f"{photometric} decoded to RGB")
+    bits = int(dataset.BitsStored)
     if photometric == "PALETTE COLOR":
-        samples = apply_color_lut(samples, dataset)
+        samples, bits = dicom_colour.look_up(dataset, samples)
+        steps.append("palette looked up")
+    else:
+        steps.append(f"{photometric} decoded to RGB")
     if samples.ndim != 3 or samples.shape[2] != 3:
-        raise DicomError(
-            f"{name}: expected three channels for {photometric}, got shape {samples.shape}"
-        )
-    bits = (
-        8 * samples.dtype.itemsize
-        if photometric == "PALETTE COLOR"
-        else int(dataset.BitsStored)
-    )
+        raise DicomError(f"{name}: expected three channels for {photometric}, got shape {samples.shape}")
     unit = np.clip(samples.astype(np.float32) / np.float32(2**bits - 1), 0, 1)
     return to_grey(unit, request.colour, name, steps)

@@ -23,9 +23,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.with_name(
-        f".{final.stem[:80]}.{secrets.token_hex(6)}.tmp{final.suffix}"
-    )
+    temporary = final.with_name(f".{final.stem[:80]}.{secrets.token_hex(6)}.tmp{final.suffix}")
     try:
         yield temporary
         flush(temporary)
@@ -49,9 +47,7 @@ def write_text(path: str | Path, content: str) -> None:
 
 def flush(path: Path) -> None:
     """Ask the operating system to put a file, or a folder's list of names, on the disk."""
-    with suppress(
-        PermissionError
-    ):  # Windows refuses to open a folder; the move itself is still atomic there
+    with suppress(PermissionError):  # Windows refuses to open a folder; the move itself is still atomic there
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)

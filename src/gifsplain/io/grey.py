@@ -28,9 +28,7 @@ class Stored:
     steps: tuple[str, ...]
 
 
-def unit_range(
-    array: NDArray[Any], name: str, declared: int | None = None
-) -> tuple[Plane, int, str]:
+def unit_range(array: NDArray[Any], name: str, declared: int | None = None) -> tuple[Plane, int, str]:
     """Samples in [0, 1], their bits, and the rule as a step.
 
     Unsigned integers are divided by their type's largest value; 16-bit samples by `2**declared - 1` where the file
@@ -42,22 +40,12 @@ def unit_range(
         return array.astype(np.float32) / np.float32(255), 8, "divided by 255"
     if array.dtype == np.uint16:
         bits = declared or (12 if array.max() < 4096 else 16)
-        why = (
-            "declared"
-            if declared
-            else "no sample exceeds 12 bits"
-            if bits == 12
-            else "16 bits"
-        )
+        why = "declared" if declared else "no sample exceeds 12 bits" if bits == 12 else "16 bits"
         top = 2**bits - 1
         scaled = np.minimum(array.astype(np.float32) / np.float32(top), np.float32(1))
         return scaled, bits, f"divided by {top} ({why})"
     if array.dtype.kind == "f":
-        return (
-            _floats(array, name),
-            array.dtype.itemsize * 8,
-            "floating samples in [0, 1] taken as they are",
-        )
+        return (_floats(array, name), array.dtype.itemsize * 8, "floating samples in [0, 1] taken as they are")
     raise InputError(
         f"{name}: expected samples of type uint8, uint16, bool, or floats in [0, 1], got {array.dtype}; "
         "convert them, because their range cannot be known"
@@ -74,19 +62,13 @@ def _floats(array: NDArray[Any], name: str) -> Plane:
     return array.astype(np.float32)
 
 
-def to_grey(
-    pixels: Plane, colour: Colour, name: str, steps: list[str]
-) -> Float32[np.ndarray, "c h w"]:
+def to_grey(pixels: Plane, colour: Colour, name: str, steps: list[str]) -> Float32[np.ndarray, "c h w"]:
     """`1 h w`, or `3 h w` when the colour is kept; what was done is appended to `steps`."""
     if pixels.ndim == 2:
         return np.ascontiguousarray(pixels[None])
     spread = float((pixels.max(axis=2) - pixels.min(axis=2)).max())
     if spread <= ALMOST_GREY:
-        steps.append(
-            "equal channels taken as grey"
-            if spread == 0
-            else "almost equal channels taken as grey"
-        )
+        steps.append("equal channels taken as grey" if spread == 0 else "almost equal channels taken as grey")
         return np.ascontiguousarray(pixels[None, :, :, 1])
     if colour == "keep":
         steps.append("colour kept")
@@ -104,9 +86,7 @@ def check_finite(array: NDArray[Any], name: str) -> None:
     """Refuse NaN and infinity."""
     bad = int(array.size - np.isfinite(array).sum())
     if bad:
-        raise InputError(
-            f"{name}: expected finite samples, got {bad:,} that are NaN or infinite; replace them"
-        )
+        raise InputError(f"{name}: expected finite samples, got {bad:,} that are NaN or infinite; replace them")
 
 
 def finish(pixels: Float32[np.ndarray, "c h w"], name: str) -> None:
@@ -114,6 +94,4 @@ def finish(pixels: Float32[np.ndarray, "c h w"], name: str) -> None:
     check_finite(pixels, name)
     low, high = float(pixels.min()), float(pixels.max())
     if low == high:
-        raise InputError(
-            f"{name}: expected an image, every pixel has the same value {low:.3g}; check the export"
-        )
+        raise InputError(f"{name}: expected an image, every pixel has the same value {low:.3g}; check the export")

@@ -21,37 +21,14 @@ MAX_PIXELS = 80_000_000
 """Larger images are refused before they are decoded; the largest digital radiographs have about 30 million pixels."""
 
 SUFFIXES = frozenset(
-    [
-        ".png",
-        ".jpg",
-        ".jpeg",
-        ".npy",
-        ".dcm",
-        ".dicom",
-        ".dic",
-        ".tif",
-        ".tiff",
-        ".webp",
-        ".bmp",
-        ".gif",
-    ]
+    [".png", ".jpg", ".jpeg", ".npy", ".dcm", ".dicom", ".dic", ".tif", ".tiff", ".webp", ".bmp", ".gif"]
 )
 """Suffixes that name an image file; files without a suffix are looked into as well (DICOM often has none)."""
 _PILLOW = ("PNG", "JPEG", "MPO", "TIFF", "WEBP", "BMP", "GIF")
-_MAGIC = (
-    b"\x89PNG\r\n\x1a\n",
-    b"\xff\xd8\xff",
-    b"II*\x00",
-    b"MM\x00*",
-    b"RIFF",
-    b"BM",
-    b"GIF8",
-)
+_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"RIFF", b"BM", b"GIF8")
 
 
-def load_image(
-    path: str | Path, *, window: int | str | None = None, colour: Colour = "refuse"
-) -> Picture:
+def load_image(path: str | Path, *, window: int | str | None = None, colour: Colour = "refuse") -> Picture:
     """The picture in a PNG, JPEG, TIFF, WebP, BMP, GIF, NPY or DICOM file, in [0, 1], bone bright.
 
     `window` chooses among the windows and VOI LUTs of a DICOM file, by index or explanation, or `"none"`
@@ -59,25 +36,15 @@ def load_image(
     channels differ: refused, made grey by BT.601 luma, or kept as `3 h w`. Ranges by format: docs/images.md.
     Everything that cannot be used is an `InputError` (`DicomError` for DICOM).
     """
-    return load_bytes(
-        _read(Path(path)), picture_name(path), window=window, colour=colour
-    )
+    return load_bytes(_read(Path(path)), picture_name(path), window=window, colour=colour)
 
 
-def load_bytes(
-    content: bytes,
-    name: str,
-    *,
-    window: int | str | None = None,
-    colour: Colour = "refuse",
-) -> Picture:
+def load_bytes(content: bytes, name: str, *, window: int | str | None = None, colour: Colour = "refuse") -> Picture:
     """As `load_image` for a file that is in memory already, such as an upload; `name` is used in errors and records."""
     if not content:
         raise InputError(f"{name}: expected an image, the file is empty")
     if len(content) > MAX_BYTES:
-        raise InputError(
-            f"{name}: expected at most {MAX_BYTES:,} bytes, got {len(content):,}; convert it first"
-        )
+        raise InputError(f"{name}: expected at most {MAX_BYTES:,} bytes, got {len(content):,}; convert it first")
     if dicom_in.is_dicom(content):
         limits = dicom_in.Request(window=window, colour=colour, max_pixels=MAX_PIXELS)
         return dicom_in.load_dicom(content, name, limits)
@@ -110,18 +77,12 @@ def _read(path: Path) -> bytes:
         if not path.exists():
             raise InputError(f"{path}: expected an image file, there is no such file")
         if not path.is_file():
-            raise InputError(
-                f"{path}: expected an image file, got a folder or device; give a file in it"
-            )
+            raise InputError(f"{path}: expected an image file, got a folder or device; give a file in it")
         if path.stat().st_size > MAX_BYTES:
-            raise InputError(
-                f"{path}: expected at most {MAX_BYTES:,} bytes, got {path.stat().st_size:,}"
-            )
+            raise InputError(f"{path}: expected at most {MAX_BYTES:,} bytes, got {path.stat().st_size:,}")
         return path.read_bytes()
     except OSError as error:
-        raise InputError(
-            f"{path}: expected a readable file, got {error.strerror or error}"
-        ) from error
+        raise InputError(f"{path}: expected a readable file, got {error.strerror or error}") from error
     except ValueError as error:
         if isinstance(error, InputError):
             raise
@@ -160,15 +121,11 @@ def _guard(decode: Callable[[bytes, str], Stored], content: bytes, name: str) ->
     """Turn everything that a third-party decoder may raise about a damaged file into one `InputError`."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # the decoders' warnings are about damage that we judge ourselves
+            warnings.simplefilter("ignore")  # the decoders' warnings are about damage that we judge ourselves
             return decode(content, name)
     except InputError:
         raise
-    except (
-        Exception
-    ) as error:  # decoders raise anything from OSError to SyntaxError on damaged input
+    except Exception as error:  # decoders raise anything from OSError to SyntaxError on damaged input
         text = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise InputError(
             f"{name}: expected a whole image, got one that is truncated or damaged ({text}); copy or export it again"
@@ -179,46 +136,31 @@ def _check_pixels(height: int, width: int, name: str) -> None:
     if height < 1 or width < 1:
         raise InputError(f"{name}: expected an image, got {height} x {width} pixels")
     if height * width > MAX_PIXELS:
-        raise InputError(
-            f"{name}: expected at most {MAX_PIXELS:,} pixels, got {height} x {width}; shrink it first"
-        )
+        raise InputError(f"{name}: expected at most {MAX_PIXELS:,} pixels, got {height} x {width}; shrink it first")
 
 
 def _from_npy(content: bytes, name: str) -> Stored:
     """An array of one image: `h w`, `1 h w`, `h w 1`, `3 h w` or `h w 3`; the header is judged before any data."""
     stream = io.BytesIO(content)
     version = np.lib.format.read_magic(stream)
-    readers = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
-        raise InputError(
-            f"{name}: expected an NPY file of version 1 or 2, got {version}; save it with numpy.save"
-        )
+        raise InputError(f"{name}: expected an NPY file of version 1 or 2, got {version}; save it with numpy.save")
     shape, fortran, dtype = readers[version](stream)
     if dtype.hasobject:
-        raise InputError(
-            f"{name}: expected numbers, got an array of Python objects; save a plain array"
-        )
+        raise InputError(f"{name}: expected numbers, got an array of Python objects; save a plain array")
     height, width, layout = _npy_layout(shape, name)
     _check_pixels(height, width, name)
     count = int(np.prod(shape, dtype=np.int64))
     if len(content) - stream.tell() < count * dtype.itemsize:
-        raise InputError(
-            f"{name}: expected {count * dtype.itemsize:,} bytes of data, the file is truncated"
-        )
+        raise InputError(f"{name}: expected {count * dtype.itemsize:,} bytes of data, the file is truncated")
     array = np.frombuffer(content, dtype=dtype, count=count, offset=stream.tell())
     array = array.reshape(shape, order="F" if fortran else "C")
-    pixels, bits, step = unit_range(
-        np.transpose(array, layout) if layout else array.reshape(height, width), name
-    )
+    pixels, bits, step = unit_range(np.transpose(array, layout) if layout else array.reshape(height, width), name)
     return Stored(pixels, "NPY", bits, (step,))
 
 
-def _npy_layout(
-    shape: tuple[int, ...], name: str
-) -> tuple[int, int, tuple[int, ...] | None]:
+def _npy_layout(shape: tuple[int, ...], name: str) -> tuple[int, int, tuple[int, ...] | None]:
     """Height, width and, for colour, the order of axes that gives `h w 3`."""
     if len(shape) == 2:
         return shape[0], shape[1], None
@@ -240,17 +182,13 @@ def _from_pillow(content: bytes, name: str) -> Stored:
     try:
         image = Image.open(io.BytesIO(content), formats=_PILLOW)
     except Image.DecompressionBombError as error:
-        raise InputError(
-            f"{name}: expected at most {MAX_PIXELS:,} pixels, got more than twice that"
-        ) from error
+        raise InputError(f"{name}: expected at most {MAX_PIXELS:,} pixels, got more than twice that") from error
     with image:
         _check_pixels(image.height, image.width, name)
         frames = getattr(image, "n_frames", 1)
         kind = "JPEG" if image.format == "MPO" else str(image.format)
         if frames > 1 and image.format != "MPO":
-            raise InputError(
-                f"{name}: expected one image, got {frames} frames or pages; save the one you mean"
-            )
+            raise InputError(f"{name}: expected one image, got {frames} frames or pages; save the one you mean")
         _check_end(content, kind, name)
         info = _Raster(kind, _significant_bits(content, kind), _white_is_zero(image))
         steps = [] if frames == 1 else [f"first of {frames} pictures"]
@@ -270,9 +208,7 @@ class _Raster:
 def _check_end(content: bytes, kind: str, name: str) -> None:
     """Pillow is content with a JPEG that lacks its end; a cut file is refused whether or not pixels are missing."""
     if kind == "JPEG" and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):
-        raise InputError(
-            f"{name}: expected a whole JPEG, the file is truncated; copy or export it again"
-        )
+        raise InputError(f"{name}: expected a whole JPEG, the file is truncated; copy or export it again")
 
 
 def _upright(image: Image.Image, steps: list[str]) -> Image.Image:
@@ -301,9 +237,7 @@ def _white_is_zero(image: Image.Image) -> bool:
     return image.mode.startswith("I;16") and tags is not None and tags.get(262) == 0
 
 
-def _from_raster(
-    image: Image.Image, info: _Raster, name: str, steps: list[str]
-) -> Stored:
+def _from_raster(image: Image.Image, info: _Raster, name: str, steps: list[str]) -> Stored:
     image.load()
     if image.mode.startswith(("I;16", "I", "F")):
         return _from_deep(image, info, name, steps)
@@ -319,22 +253,16 @@ def _from_raster(
         steps.append("16-bit samples read at 8 bits (only plain grey keeps 16)")
     samples = np.asarray(image.convert("L") if image.mode == "1" else image)
     steps.append("divided by 255")
-    return Stored(
-        samples.astype(np.float32) / np.float32(255), info.kind, bits, tuple(steps)
-    )
+    return Stored(samples.astype(np.float32) / np.float32(255), info.kind, bits, tuple(steps))
 
 
-def _from_deep(
-    image: Image.Image, info: _Raster, name: str, steps: list[str]
-) -> Stored:
+def _from_deep(image: Image.Image, info: _Raster, name: str, steps: list[str]) -> Stored:
     """16-bit and floating samples, which Pillow keeps as they are."""
     samples = np.asarray(image)
     if samples.dtype == np.int32 and samples.min() >= 0 and samples.max() <= 0xFFFF:
         samples = samples.astype(np.uint16)
     declared = info.bits if info.bits and info.bits < 16 else None
-    pixels, bits, step = unit_range(
-        samples.astype(samples.dtype.newbyteorder("=")), name, declared
-    )
+    pixels, bits, step = unit_range(samples.astype(samples.dtype.newbyteorder("=")), name, declared)
     steps.append(step)
     if info.white_is_zero:
         pixels = 1 - pixels
@@ -344,10 +272,7 @@ def _from_deep(
 
 def _over_black(image: Image.Image, steps: list[str]) -> Image.Image:
     """Transparency laid over black, the background of a radiograph; opaque alpha is dropped."""
-    if (
-        image.mode not in ("LA", "RGBA", "PA", "La", "RGBa")
-        and "transparency" not in image.info
-    ):
+    if image.mode not in ("LA", "RGBA", "PA", "La", "RGBa") and "transparency" not in image.info:
         return image
     layers = image.convert("RGBA")
     low, _ = layers.getchannel("A").getextrema()
