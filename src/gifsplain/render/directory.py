@@ -1,0 +1,116 @@
+"""The folder of a finished explanation: DIR/case/target/ with every output, complete or not there at all."""
+
+import secrets
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+
+from gifsplain.errors import InputError
+from gifsplain.io.files import safe_name
+from gifsplain.render import figures, flow, heatmap, record, report, video
+from gifsplain.render.frames import Film, make_film
+from gifsplain.types import Explanation
+
+FILES: Mapping[str, str] = {
+    "gif": "animation.gif",
+    "mp4": "animation.mp4",
+    "webp": "animation.webp",
+    "apng": "animation.png",
+    "map": "map.png",
+    "overlay": "overlay.png",
+    "curve": "curve.png",
+    "flow": "flow.png",
+    "report": "report.html",
+    "json": "explanation.json",
+    "arrays": "arrays.npz",
+}
+"""Every output by the name of its format."""
+
+STANDARD = ("gif", "mp4", "map", "overlay", "curve", "flow", "report", "json")
+_SWEEP_ONLY = {"gif", "mp4", "webp", "apng", "curve", "flow"}
+
+
+def write_explanation(
+    explanation: Explanation,
+    folder: str | Path,
+    *,
+    formats: Collection[str] = STANDARD,
+    arrays: bool = False,
+    native: bool = False,
+) -> Path:
+    """Write `folder/<case>/<target>/` and return it; an older one of that name is replaced in one step.
+
+    Outputs that need a sweep are left out for a method that only draws a map. `native` animates at the original's
+    own size. Files that others have put into the older folder are kept.
+    """
+    wanted = _wanted(explanation, formats, arrays)
+    final = explanation_folder(explanation.case, explanation.target, folder)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{final.name[:40]}.", suffix=".tmp", dir=final.parent) as temporary:
+        made = Path(temporary) / "new"
+        made.mkdir()
+        for name, content in outputs(explanation, wanted, native=native):
+            (made / name).write_bytes(content)
+        _swap(made, final)
+    return final
+
+
+def explanation_folder(case: str, target: str, folder: str | Path) -> Path:
+    """Where the explanation of a case and target is written: names that every file system takes."""
+    return Path(folder) / safe_name(case) / safe_name(target)
+
+
+def outputs(explanation: Explanation, wanted: Collection[str], *, native: bool = False) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each wanted output, one at a time."""
+    frames = None
+    if native and explanation.has_sweep:
+        from gifsplain.explain.compose import native_frames
+
+        frames = native_frames(explanation)
+    film: list[Film] = []
+
+    def animation(encode: Callable[[Film], bytes]) -> bytes:
+        if not film:
+            film.append(make_film(explanation, frames=frames))
+        return encode(film[0])
+
+    flow_png = figures.encode_figure(flow.flow_figure(explanation)) if "flow" in wanted else None
+    makers: Mapping[str, Callable[[], bytes]] = {
+        "gif": lambda: animation(video.encode_gif),
+        "mp4": lambda: animation(video.encode_mp4),
+        "webp": lambda: animation(video.encode_webp),
+        "apng": lambda: animation(video.encode_apng),
+        "map": lambda: heatmap.encode_png(heatmap.map_picture(explanation)),
+        "overlay": lambda: heatmap.encode_png(heatmap.overlay_picture(explanation)),
+        "curve": lambda: figures.encode_figure(figures.curve_figure(explanation)),
+        "flow": lambda: flow_png or b"",
+        "report": lambda: report.report_html(explanation, frames=frames, flow_png=flow_png).encode(),
+        "json": lambda: record.encode_record(explanation),
+        "arrays": lambda: record.encode_arrays(explanation),
+    }
+    for name in FILES:
+        if name in wanted:
+            yield FILES[name], makers[name]()
+
+
+def _wanted(explanation: Explanation, formats: Collection[str], arrays: bool) -> set[str]:
+    if unknown := sorted(set(formats) - set(FILES)):
+        raise InputError(f"expected formats among {', '.join(FILES)}, got {', '.join(unknown)}")
+    wanted = {*formats, *(["arrays"] if arrays else [])}
+    return wanted if explanation.has_sweep else wanted - _SWEEP_ONLY
+
+
+def _swap(made: Path, final: Path) -> None:
+    """Put `made` in the place of `final`; what is not ours in the old folder moves along."""
+    if not final.exists():
+        made.replace(final)
+        return
+    if final.is_symlink() or not final.is_dir():
+        raise InputError(f"expected a folder or nothing at {final}, found a file or a link; move it away")
+    old = made.parent / f"old-{secrets.token_hex(4)}"
+    final.replace(old)
+    made.replace(final)
+    ours = set(FILES.values())
+    for entry in old.iterdir():
+        if entry.name not in ours:
+            entry.replace(final / entry.name)
