@@ -1,5 +1,6 @@
 """Which command lives where, and how an error leaves the program."""
 
+import importlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +9,10 @@ import click
 import typer
 
 from gifsplain.errors import GifsplainError, ModelError, TargetError, WeightsError
+
+
+COMMANDS = ("explain", "models", "train")
+"""Files of this folder that hold commands, in the order of the help page."""
 
 
 @dataclass
@@ -22,10 +27,8 @@ state = State()
 
 def register(app: typer.Typer) -> None:
     """Attach every command group; each lives in its own file of this folder."""
-    from gifsplain.cli import explain, models
-
-    explain.register(app)
-    models.register(app)
+    for name in COMMANDS:
+        importlib.import_module(f"gifsplain.cli.{name}").register(app)
 
 
 def exit_code(error: GifsplainError) -> int:

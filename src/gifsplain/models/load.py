@@ -86,3 +86,24 @@ def load_models(
     if resize:
         first = wrap.resized(first, second.card.size)
     return wrap.pair(first, second)
+
+
+def load(name: str, kind: str) -> Classifier | Autoencoder:
+    """A classifier or an autoencoder by name.
+
+    Raises:
+        ModelError: When `kind` is neither or nothing goes by that name.
+    """
+    if kind == "classifier":
+        return load_classifier(name)
+    if kind == "autoencoder":
+        return load_autoencoder(name)
+    raise ModelError(f"kind must be classifier or autoencoder, got {kind!r}")
+
+
+def available(entry: Entry) -> str:
+    """Whether an entry's weights are on this machine: yes, no, or yours for one that the user brings."""
+    if entry.name.startswith("xrv:"):
+        file = xrv.FILES.get(entry.name.removeprefix("xrv:"))
+        return "yours" if file is None else "yes" if (xrv.cache_folder() / file()).is_file() else "no"
+    return "yes" if entry.name in {*_CLASSIFIERS, *_AUTOENCODERS} else "yours"

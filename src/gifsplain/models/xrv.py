@@ -138,7 +138,6 @@ def resnet(name: str, folder: Path | None = None) -> wrap.ImageClassifier:
 
     meta = xrv.models.model_urls[name]
     path = _file(meta["weights_url"], folder)
-    read_checkpoint(path)
     with _quiet(), tempfile.TemporaryDirectory() as safe:
         torch.save(read_checkpoint(path), Path(safe) / path.name)
         net = xrv.models.ResNet(weights=name, cache_dir=safe)
@@ -220,6 +219,21 @@ AUTOENCODERS: dict[str, Callable[[], wrap.ImageAutoencoder]] = {
     RESNET_AE: resnet_autoencoder,
     **{name: (lambda name=name: vqgan(name)) for name in VQGANS},  # type: ignore[misc]
 }
+
+
+def _published(name: str) -> str:
+    """File name of a set of weights as torchxrayvision's own table states it."""
+    import torchxrayvision as xrv
+
+    tables = (xrv.models.model_urls, xrv.autoencoders.model_urls, xrv.baseline_models.ieee8023.model_urls)
+    return next(str(table[name]["weights_url"]) for table in tables if name in table).rsplit("/", 1)[-1]
+
+
+FILES: dict[str, Callable[[], str]] = {
+    **{name: (lambda name=name: _published(name)) for name in (*DENSENETS, *RESNETS, RESNET_AE, *VQGANS)},  # type: ignore[misc]
+    "jfhealthcare": lambda: JFHEALTHCARE_FILE,
+}
+"""Name of each weights file, by model."""
 
 
 def load_classifier(name: str) -> wrap.ImageClassifier:

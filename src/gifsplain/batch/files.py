@@ -1,0 +1,93 @@
+"""Explain a handful of files into folders; one bad file does not stop the others. For data sets see `batch`."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gifsplain.errors import GifsplainError, InputError
+from gifsplain.explain.methods import explain_with
+from gifsplain.explain.settings import Settings
+from gifsplain.io import dicom_out
+from gifsplain.io.grey import Colour
+from gifsplain.io.manifest import Case, load_all
+from gifsplain.models.protocols import Pair
+from gifsplain.render.directory import STANDARD, write_explanation
+from gifsplain.types import Explanation
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where results go and in which forms."""
+
+    folder: Path
+    formats: tuple[str, ...] = tuple(STANDARD)
+    arrays: bool = False
+    native: bool = False
+    dicom: bool = False
+    keep_identity: bool = False
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files are read (see `io.images.load_image`)."""
+
+    window: int | str | None = None
+    colour: Colour = "refuse"
+
+
+@dataclass(frozen=True)
+class Done:
+    """One case: its explanations with their folders, or the error that stopped it."""
+
+    case: Case
+    results: tuple[tuple[Explanation, Path], ...] = ()
+    error: GifsplainError | None = None
+
+
+def explain_files(
+    pair: Pair,
+    cases: Sequence[Case],
+    targets: Sequence[str],
+    settings: Settings,
+    output: Output,
+    *,
+    method: str = "latentshift",
+    reading: Reading = Reading(),
+    started: Callable[[Case], None] = lambda case: None,
+) -> Iterator[Done]:
+    """Explain case by case and write each result before the next begins.
+
+    A case's own targets, from its manifest row, take the place of `targets`. Errors of one case are in its `Done`.
+
+    Raises:
+        InputError: When a case has no target.
+    """
+    without = [case.name for case in cases if not (case.targets or targets)]
+    if without:
+        raise InputError(f"expected a target for every case, none for {', '.join(without[:5])}; name one with --target")
+    for case, picture in load_all(cases, window=reading.window, colour=reading.colour):
+        started(case)
+        if isinstance(picture, InputError):
+            yield Done(case, error=picture)
+            continue
+        try:
+            wanted = case.targets or tuple(targets)
+            made = explain_with(method, pair, [picture], wanted, settings, cases=[case.name])
+            yield Done(case, tuple((one, write(one, case, output)) for one in made))
+        except GifsplainError as error:
+            yield Done(case, error=error)
+
+
+def write(explanation: Explanation, case: Case, output: Output) -> Path:
+    """Write one explanation in all wanted forms and return its folder."""
+    folder = write_explanation(
+        explanation, output.folder, formats=output.formats, arrays=output.arrays, native=output.native
+    )
+    if output.dicom:
+        write_dicom(explanation, folder, source=case.path, keep_identity=output.keep_identity)
+    return folder
+
+
+def write_dicom(explanation: Explanation, folder: Path, *, source: Path, keep_identity: bool) -> None:
+    """Cine, segmentation and overlay as DICOM files in `folder`, marked derived, synthetic and not for diagnosis."""
+    raise NotImplementedError

@@ -1,0 +1,81 @@
+"""`gifsplain train`: models from data of one's own."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DataArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="CSV manifests, folders of images or xrv:CLASS (a torchxrayvision dataset).", show_default=False
+    ),
+]
+OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Folder for weights, card, configuration and logs.")]
+ConfigOption = Annotated[Path | None, typer.Option(help="YAML configuration; options below change it.")]
+ImagesOption = Annotated[Path | None, typer.Option(help="What the manifest's paths are relative to, or an .npz.")]
+WhereOption = Annotated[list[str] | None, typer.Option(help="Rows to keep: source=nih|kermany, view!=L.")]
+SizeOption = Annotated[int | None, typer.Option(help="Height and width in pixels.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Any key of the configuration: loop.seed=3.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the training in OUTPUT.")]
+TargetOption = Annotated[list[str] | None, typer.Option("--target", "-t", help="Output; may be given several times.")]
+
+app = typer.Typer(no_args_is_help=True, help="Train an autoencoder or a classifier on images of your own.")
+
+
+def register(program: typer.Typer) -> None:
+    """Add the command group to the program."""
+    program.add_typer(app, name="train")
+
+
+@app.command()
+def autoencoder(
+    data: DataArgument = None,
+    output: OutputOption = Path("autoencoder"),
+    config: ConfigOption = None,
+    images: ImagesOption = None,
+    where: WhereOption = None,
+    size: SizeOption = None,
+    depth: Annotated[int | None, typer.Option(help="ResNet depth: 18, 50, 101 or 151.")] = None,
+    bottleneck: Annotated[str | None, typer.Option(help="Latent as CHANNELSxHEIGHTxWIDTH, such as 512x3x3.")] = None,
+    width: Annotated[int | None, typer.Option(help="Channels of the first ResNet stage.")] = None,
+    overrides: SetOption = None,
+    resume: ResumeOption = False,
+) -> None:
+    """Train an autoencoder; killed at any moment, it goes on with --resume."""
+    from gifsplain.train import autoencoder as training
+    from gifsplain.train import given
+    from gifsplain.train.progress import make_reporter
+
+    options = given.Given(data or (), config, images, where or (), (), size, overrides or ())
+    settings = given.settings(
+        training.AutoencoderTraining, options, given.autoencoder_model(size, depth, bottleneck, width)
+    )
+    path = training.train_autoencoder(settings, output, resume=resume, reporter=make_reporter("autoencoder"))
+    typer.echo(f"wrote {path}")
+
+
+@app.command()
+def classifier(
+    data: DataArgument = None,
+    output: OutputOption = Path("classifier"),
+    config: ConfigOption = None,
+    target: TargetOption = None,
+    images: ImagesOption = None,
+    where: WhereOption = None,
+    size: SizeOption = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="efficientnet-lite0, small, timm:NAME or torchvision:NAME.")
+    ] = None,
+    overrides: SetOption = None,
+    resume: ResumeOption = False,
+) -> None:
+    """Train a multi-label classifier whose score of 0.5 is the operating point on validation data."""
+    from gifsplain.train import classifier as training
+    from gifsplain.train import given
+    from gifsplain.train.progress import make_reporter
+
+    options = given.Given(data or (), config, images, where or (), target or (), size, overrides or ())
+    settings = given.settings(training.ClassifierTraining, options, {"backbone": backbone} if backbone else {})
+    path = training.train_classifier(settings, output, resume=resume, reporter=make_reporter("classifier"))
+    typer.echo(f"wrote {path}")
