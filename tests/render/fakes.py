@@ -1,6 +1,7 @@
 """Explanations made without a model: a radiograph, or a phantom, in which one round shadow grows and fades."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -107,8 +108,28 @@ def explanation(
         cost=Cost(encodes=1, decodes=34, predictions=34, gradients=1, seconds=1.234),
         record={
             "versions": {"gifsplain": "0.1.0", "torch": "2.14.1"},
-            "models": {"classifier": {"name": "cxr", "size": 224, "sha256": "cd" * 32}},
-            "settings": {"drop": 0.3, "rise": 0.05, "frames": n, "policy": "exact"},
+            "classifier": {"name": "cxr", "size": 224, "sha256": "cd" * 32},
+            "autoencoder": {"name": "cxr-ae", "size": 224, "sha256": "ef" * 32},
+            "settings": {"drop": 0.3, "rise": 0.05, "frames": n, "policy": "exact", "strengths": None},
             "seed": 0,
         },
+    )
+
+
+def map_only(image: torch.Tensor | None = None) -> Explanation:
+    """What a method gives that only draws a map."""
+    sweep = explanation(image)
+    return replace(
+        sweep,
+        method="grad",
+        frames=sweep.image[None],
+        strengths=torch.zeros(1),
+        frame_scores=sweep.frame_scores[sweep.baseline][None],
+        target_scores=sweep.target_scores[sweep.baseline][None],
+        counterfactual=0,
+        scores=Scores(sweep.scores.input, sweep.scores.reconstruction, math.nan),
+        stop_lower=Stop.NOT_SEARCHED,
+        stop_higher=Stop.NOT_SEARCHED,
+        map_name="grad",
+        composition="none",
     )

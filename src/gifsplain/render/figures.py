@@ -13,6 +13,7 @@ from gifsplain.errors import InputError
 from gifsplain.render.frames import score_range
 from gifsplain.render.heatmap import YELLOW, Box, Window, draw_overlay, outline
 from gifsplain.render.ink import to_bytes
+from gifsplain.render.svg import wanted
 from gifsplain.types import Explanation, Map, ScoreMeaning
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ def curve_figure(explanation: Explanation) -> "Figure":
     figure = Figure(figsize=(6.4, 4.2), dpi=110, layout="constrained")
     axes = figure.add_subplot()
     strengths, scores = explanation.strengths.tolist(), explanation.frame_scores.tolist()
-    _draw_wanted(axes, explanation, scores[explanation.baseline])
+    for name, level in wanted(explanation):
+        axes.axhline(level, color=ORANGE, linewidth=1, linestyle="--", label=f"wanted {name} to {level:.2f}")
     axes.plot(strengths, scores, color=BLUE, linewidth=2, marker="o", markersize=3.5, zorder=3, label="frames")
     _draw_points(axes, explanation)
     if explanation.meaning is ScoreMeaning.CALIBRATED:
@@ -66,16 +68,6 @@ def _draw_points(axes: "Axes", explanation: Explanation) -> None:
                 [strength], [score], s=size, marker=marker, facecolors="none" if marker != "*" else colour,
                 edgecolors=colour, linewidths=1.6, zorder=4, label=f"{name} {score:.2f}",
             )  # fmt: skip
-
-
-def _draw_wanted(axes: "Axes", explanation: Explanation, start: float) -> None:
-    settings = explanation.record.get("settings", {})
-    for name, sign in (("drop", -1), ("rise", 1)):
-        change = settings.get(name) if isinstance(settings, Mapping) else None
-        if explanation.has_sweep and isinstance(change, float | int) and np.isfinite(start):
-            axes.axhline(
-                start + sign * change, color=ORANGE, linewidth=1, linestyle="--", label=f"wanted {name} {change:.2f}"
-            )
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def _image(left: int, top: int, pixels: Indices) -> bytes:
     """Image block of one frame: descriptor and compressed pixels, without a palette of its own."""
     picture = Image.fromarray(np.ascontiguousarray(pixels)).convert("L")
     buffer = io.BytesIO()
-    picture.save(buffer, "GIF", optimize=False)
+    picture.save(buffer, "GIF", optimize=False, interlace=0)
     height, width = pixels.shape
     return struct.pack("<BHHHHB", 0x2C, left, top, width, height, 0) + _compressed(buffer.getvalue())
 

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,9 +116,10 @@ def to_json(record: Record) -> dict[str, Any]:
 
 
 def from_json(values: Mapping[str, Any]) -> Record:
-    """The record that `to_json` wrote; null numbers become nan. Its inverse, but for infinities."""
-    if values.get("format") != FORMAT:
-        raise InputError(f"expected a record of the format '{FORMAT}', got '{values.get('format')}'")
+    """The record that `to_json` wrote: null scores become nan, a check's null value None (infinities do not return)."""
+    found = values.get("format") if isinstance(values, Mapping) else None
+    if found != FORMAT:
+        raise InputError(f"expected a record of the format '{FORMAT}', got {found!r}")
     source = values["picture"]
     return Record(
         case=values["case"],
@@ -190,7 +192,5 @@ def _number(value: float | None) -> float:
 
 def _short_lists(text: str) -> str:
     """Lists of numbers on one line each: a sweep is read across, not down."""
-    import re
-
-    numbers = re.compile(r"\[\s+((?:-?[\d.eE+-]+|null)(?:,\s+(?:-?[\d.eE+-]+|null))*)\s+\]")
+    numbers = re.compile(r"\[\s+((?:[\d.eE+-]+|null)(?:,\s+(?:[\d.eE+-]+|null))*)\s+\]")
     return numbers.sub(lambda found: "[" + re.sub(r"\s+", " ", found[1]) + "]", text)

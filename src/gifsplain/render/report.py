@@ -232,9 +232,7 @@ def _text(value: Any) -> str:
 
 
 def _models(record: Mapping[str, Any]) -> dict[str, str]:
-    cards = record.get("models", {})
-    if not isinstance(cards, Mapping):
-        return {}
+    cards = {kind: record.get(kind) for kind in ("classifier", "autoencoder")}
     return {kind: str(card.get("name", "")) for kind, card in cards.items() if isinstance(card, Mapping)}
 
 

@@ -102,6 +102,8 @@ def wanted(explanation: Explanation) -> list[tuple[str, float]]:
     start = float(explanation.frame_scores[explanation.baseline])
     if not explanation.has_sweep or not isinstance(settings, Mapping) or not math.isfinite(start):
         return []
+    if settings.get("policy", "exact") != "exact" or settings.get("strengths") is not None:
+        return []  # the published policies and fixed strengths aim at something else
     changes = [("drop", -1, settings.get("drop")), ("rise", 1, settings.get("rise"))]
     return [(name, start + sign * change) for name, sign, change in changes if isinstance(change, float | int)]
 

@@ -1,0 +1,87 @@
+"""The folder of an explanation: complete, replaced in one step, nothing left behind."""
+
+from dataclasses import replace
+
+import pytest
+
+from gifsplain.errors import InputError
+from gifsplain.render import directory
+from gifsplain.render.notebook import notebook_html
+from gifsplain.render.record import read_record
+
+from . import fakes
+
+
+@pytest.fixture
+def explanation():
+    return fakes.explanation(fakes.phantom(32), n=3)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_all_standard_files_are_written(tmp_path, explanation):
+    made = directory.write_explanation(replace(explanation, target="Lung Opacity / left"), tmp_path)
+    assert made == tmp_path / "RG1_UNCI" / "Lung_Opacity_left"
+    assert names(made) == [
+        "animation.gif", "animation.mp4", "curve.png", "explanation.json", "flow.png", "map.png", "overlay.png",
+        "report.html",
+    ]  # fmt: skip
+    assert names(made.parent) == ["Lung_Opacity_left"] and read_record(made).target == "Lung Opacity / left"
+
+
+def test_a_map_has_no_animation(tmp_path):
+    made = directory.write_explanation(fakes.map_only(fakes.phantom(32)), tmp_path, arrays=True)
+    assert names(made) == ["arrays.npz", "explanation.json", "map.png", "overlay.png", "report.html"]
+
+
+def test_extra_formats_on_request(tmp_path, explanation):
+    made = directory.write_explanation(explanation, tmp_path, formats=("webp", "apng", "json"))
+    assert names(made) == ["animation.png", "animation.webp", "explanation.json"]
+
+
+def test_second_write_replaces_ours_and_keeps_what_is_not(tmp_path, explanation):
+    made = directory.write_explanation(explanation, tmp_path, formats=("json", "map"))
+    (made / "notes.txt").write_text("mine")
+    again = directory.write_explanation(replace(explanation, method="other"), tmp_path, formats=("json",))
+    assert again == made and names(made) == ["explanation.json", "notes.txt"]
+    assert read_record(made).method == "other" and names(made.parent) == ["Mass"]
+
+
+def test_a_failure_leaves_the_old_folder_alone(tmp_path, explanation):
+    made = directory.write_explanation(explanation, tmp_path, formats=("json", "map"))
+    with pytest.raises(InputError, match="plain JSON"):
+        directory.write_explanation(replace(explanation, record={"x": object()}), tmp_path, formats=("map", "json"))
+    assert names(made) == ["explanation.json", "map.png"] and names(made.parent) == ["Mass"]
+
+
+def test_a_file_in_the_way_is_refused(tmp_path, explanation):
+    (tmp_path / "RG1_UNCI").mkdir()
+    (tmp_path / "RG1_UNCI" / "Mass").write_text("mine")
+    with pytest.raises(InputError, match="file or a link"):
+        directory.write_explanation(explanation, tmp_path, formats=("json",))
+    assert (tmp_path / "RG1_UNCI" / "Mass").read_text() == "mine" and names(tmp_path / "RG1_UNCI") == ["Mass"]
+
+
+def test_unknown_format_is_refused(tmp_path, explanation):
+    with pytest.raises(InputError, match="got avi"):
+        directory.write_explanation(explanation, tmp_path, formats=("avi",))
+
+
+def test_native_animation_has_the_size_of_the_original(tmp_path, explanation):
+    from PIL import Image
+
+    big = fakes.phantom(500)[:, :, :460]
+    picture = replace(explanation.picture, pixels=big)
+    made = directory.write_explanation(
+        replace(explanation, picture=picture), tmp_path, formats=("gif", "report"), native=True
+    )
+    with Image.open(made / "animation.gif") as film:
+        assert film.size[0] == 460 and film.size[1] > 500
+
+
+def test_notebook_view_escapes_and_needs_no_script(explanation):
+    text = notebook_html(replace(explanation, case="<script>alert(1)</script>"))
+    assert "<script" not in text and "&lt;script&gt;" in text and "data:image/gif" in text
+    assert "data:image/gif" not in notebook_html(fakes.map_only(fakes.phantom(32)))
