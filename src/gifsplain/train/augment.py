@@ -1,4 +1,4 @@
-"""Random changes that leave a radiograph plausible: small turns, shifts and zooms, exposure, blur, noise; never a mirror."""
+"""Random changes that leave a radiograph plausible: small turns, shifts, zooms, exposure, blur, noise; no mirror."""
 
 import math
 from dataclasses import dataclass

@@ -39,7 +39,10 @@ class LoopConfig:
 
 
 def from_dict(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
-    """An instance of the dataclass `cls`; a key that no field names or a value of a wrong type is refused by name."""
+    """An instance of the dataclass `cls`; a key that no field names or a value of a wrong type is refused by name.
+
+    Keys that are left out keep the defaults of `cls`, also inside a part of which only some keys are given.
+    """
     hints = typing.get_type_hints(cls)
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     unknown = [key for key in values if key not in names]
@@ -47,7 +50,9 @@ def from_dict(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
         place = f" under {where!r}" if where else ""
         raise ConfigurationError(f"unknown keys {unknown}{place}; {cls.__name__} knows {names}")
     prefix = f"{where}." if where else ""
-    found = {key: _convert(hints[key], value, f"{prefix}{key}") for key, value in values.items()}
+    defaults = _part_defaults(cls)
+    full = {key: _over(defaults.get(key), value) for key, value in values.items()}
+    found = {key: _convert(hints[key], value, f"{prefix}{key}") for key, value in full.items()}
     try:
         return cls(**found)
     except TypeError as error:
@@ -110,6 +115,20 @@ def require_same(old: Any, new: Any, folder: Path, *, free: Sequence[str] = ()) 
     if other:
         listing = ", ".join(f"{key}: {theirs.get(key)!r} there, {ours.get(key)!r} now" for key in other)
         raise ConfigurationError(f"{folder} was trained with another configuration ({listing}); use another folder")
+
+
+def _part_defaults(cls: type[Any]) -> dict[str, dict[str, Any]]:
+    """Default values of the fields that are configurations themselves."""
+    defaults = {}
+    for field in dataclasses.fields(cls):
+        made = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+        if dataclasses.is_dataclass(made) and not isinstance(made, type):
+            defaults[field.name] = to_dict(made)
+    return defaults
+
+
+def _over(default: Mapping[str, Any] | None, value: Any) -> Any:
+    return {**default, **value} if default is not None and isinstance(value, Mapping) else value
 
 
 def _copy(values: Any) -> Any:

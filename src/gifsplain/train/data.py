@@ -41,6 +41,11 @@ class Dataset:
             raise InputError(f"no row is in split {split!r}; splits are {sorted(set(self.table.splits.tolist()))}")
         return found
 
+    def weights(self, rows: Rows) -> NDArray[np.float64] | None:
+        """Weights for `batch_indices`; None when all rows count the same."""
+        weights = self.table.weights[rows]
+        return None if (weights == weights[0]).all() else weights
+
     def images(self, rows: Rows, device: torch.device | str = "cpu") -> Images:
         """The images of the given rows, in [0, 1]."""
         return pixels.to_float(self.pixels[rows]).to(device)

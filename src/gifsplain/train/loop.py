@@ -23,6 +23,7 @@ from torch import Tensor
 
 from gifsplain.errors import ConfigurationError, ModelError, WeightsError
 from gifsplain.io import files
+from gifsplain.train import config as configuration
 from gifsplain.train.config import LoopConfig
 from gifsplain.train.records import Records
 
@@ -138,7 +139,7 @@ def seed_step(seed: int, step: int, rank: int = 0, *, stream: int = 0) -> None:
     """Make all random numbers that follow a function of the arguments alone."""
     words = np.random.SeedSequence([seed, stream, step, rank]).generate_state(4)
     torch.manual_seed(int(words[0]) << 32 | int(words[1]))
-    np.random.seed(int(words[2]))
+    np.random.seed(int(words[2]))  # noqa: NPY002  (other people's code draws from it)
     random.seed(int(words[3]))
 
 
@@ -173,6 +174,16 @@ def prepare_folder(folder: Path, *, resume: bool) -> None:
         left.unlink(missing_ok=True)
 
 
+def open_folder(config: Any, folder: Path, *, resume: bool) -> None:
+    """Save the configuration into a training's folder; refuse to resume a training that had another one."""
+    prepare_folder(folder, resume=resume)
+    path = folder / "config.yaml"
+    if path.exists() and (folder / CHECKPOINT).exists():
+        old = configuration.load(type(config), path)
+        configuration.require_same(old, config, folder, free=("loop.checkpoint_minutes", "data.cache"))
+    configuration.save(config, path)
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint's content on the CPU; only tensors and plain values are accepted."""
     try:
@@ -180,6 +191,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # torch raises many unrelated kinds for a damaged file
         raise WeightsError(f"{path} is not a readable checkpoint: {error}; delete it to start again") from error
     return content
+
+
+def load_best(trainee: Trainee, folder: Path) -> None:
+    """Give the trainee its best state, if the training chose one; otherwise it keeps its last."""
+    if (folder / BEST).exists():
+        trainee.load_state_dict(read_checkpoint(folder / BEST)["trainee"])
 
 
 def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
@@ -305,7 +322,7 @@ def _restore(trainee: Trainee, folder: Path) -> _Progress:
 
 
 class _Signals:
-    """Turns the first SIGINT or SIGTERM into a question that the loop answers after its step; a second one acts at once."""
+    """Turns the first SIGINT or SIGTERM into a question for the loop, answered after its step; a second acts."""
 
     def __init__(self) -> None:
         self.asked = False

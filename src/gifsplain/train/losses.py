@@ -13,15 +13,22 @@ from gifsplain.types import Images
 Scalar = Float[Tensor, ""]
 
 
-def elastic(reconstructions: Images, images: Images) -> Scalar:
-    """Mean squared plus mean absolute difference (Cohen et al. 2021, section 4.1)."""
-    return F.mse_loss(reconstructions, images) + F.l1_loss(reconstructions, images)
+def elastic(reconstructions: Images, images: Images, *, squared: float = 1.0, absolute: float = 1.0) -> Scalar:
+    """Weighted sum of mean squared and mean absolute difference (Cohen et al. 2021, section 4.1: both 1)."""
+    return squared * F.mse_loss(reconstructions, images) + absolute * F.l1_loss(reconstructions, images)
 
 
-def edges(reconstructions: Images, images: Images) -> Scalar:
-    """Mean absolute difference of the horizontal and vertical steps between neighbouring pixels: keeps edges sharp."""
+def edges(reconstructions: Images, images: Images, *, scales: int = 1) -> Scalar:
+    """Mean absolute difference of the steps between neighbouring pixels, added up over both axes and over `scales`.
+
+    Each scale halves the images by averaging 2 x 2 pixels. Keeps edges sharp.
+    """
     change = reconstructions - images
-    return change.diff(dim=-1).abs().mean() + change.diff(dim=-2).abs().mean()
+    total = change.new_zeros(())
+    for scale in range(scales):
+        change = F.avg_pool2d(change, 2) if scale else change
+        total = total + change.diff(dim=-1).abs().mean() + change.diff(dim=-2).abs().mean()
+    return total
 
 
 def perceptual(ours: Sequence[Float[Tensor, "b d i j"]], theirs: Sequence[Float[Tensor, "b d i j"]]) -> Scalar:
@@ -83,7 +90,7 @@ def smoothness(near: Images, reconstructions: Images, step: float) -> Scalar:
 
 
 def decorrelation(latents: Float[Tensor, "b ..."]) -> Scalar:
-    """Mean squared correlation between different numbers of the latent within the batch: 0 when none goes with another."""
+    """Mean squared correlation between different numbers of the latent within the batch: 0 when all are unrelated."""
     flat = latents.flatten(1).float()
     standard = (flat - flat.mean(0)) / (flat.std(0, unbiased=False) + 1e-4)
     correlations = standard.T @ standard / flat.shape[0]

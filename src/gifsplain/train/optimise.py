@@ -58,7 +58,7 @@ class Average(Generic[M]):
 def parameter_groups(
     module: nn.Module, *, rate: float, head: str = "", head_factor: float = 1.0
 ) -> list[dict[str, Any]]:
-    """Optimiser groups: no weight decay on biases and norms; parameters under `head` learn `head_factor` times faster."""
+    """Optimiser groups: no weight decay on biases and norms; what is under `head` learns `head_factor` times faster."""
     groups: dict[tuple[bool, bool], list[Tensor]] = {}
     for name, value in module.named_parameters():
         if value.requires_grad:

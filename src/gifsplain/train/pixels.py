@@ -70,11 +70,17 @@ class ArrayImage:
         """The file's key and the index."""
         return f"{FileImage(self.path).key}[{self.index}]"
 
+    @classmethod
+    def all_of(cls, path: Path, count: int) -> "list[ArrayImage]":
+        """All images of the file, which must be `count`."""
+        found = len(_npz_images(path))
+        if found != count:
+            raise InputError(f"{path} has {found} images, its manifest {count} rows; they must be in the same order")
+        return [cls(path, i) for i in range(found)]
+
     def load(self) -> Picture:
         """The image, 0 black and 255 white."""
         array = _npz_images(self.path)
-        if self.index >= len(array):
-            raise InputError(f"{self.path} has {len(array)} images, no index {self.index}")
         return _picture(torch.from_numpy(array[self.index].astype(np.float32) / 255)[None], str(self.path))
 
 

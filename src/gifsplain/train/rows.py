@@ -24,7 +24,8 @@ _MISSING = ("", "nan", "na", "none", "unknown", "-1", "-1.0")
 class SourceConfig:
     """One set of images.
 
-    `manifest`: a CSV with the columns path (or index, when `images` is an .npz file), patient_id, split and either
+    `manifest`: a CSV with the columns path (not needed when `images` is an .npz file, whose images
+    are in the order of the rows), patient_id, split and either
     `labels` (names separated by |; empty means unknown) or one 0/1 column per target (empty or -1 means unknown); or a
     folder of images, with or without train/val/test folders and a folder per label; or `xrv:CLASS` for a
     torchxrayvision dataset, whose image folder is `images` and whose other arguments are `options`.
@@ -37,6 +38,8 @@ class SourceConfig:
     """Rows to keep: `source=nih|kermany`, `view!=L`; all must hold."""
     knows: tuple[str, ...] | None = None
     """Targets that these labels speak about; the others are unknown. None: all."""
+    weight: float = 1.0
+    """How often its rows are drawn, relative to rows of other sources."""
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -77,8 +80,10 @@ class Table:
     splits: NDArray[np.str_]
     labels: Float[np.ndarray, "n t"]
     """1 present, 0 absent, nan unknown."""
+    weights: NDArray[np.float64]
+    """How often a row is drawn, relative to others."""
     facts: pd.DataFrame
-    """The manifest's other columns, as text."""
+    """The manifest's columns, as text."""
 
     def keep(self, rows: NDArray[np.int64]) -> "Table":
         """The given rows in the given order."""
@@ -88,6 +93,7 @@ class Table:
             self.patients[rows],
             self.splits[rows],
             self.labels[rows],
+            self.weights[rows],
             self.facts.iloc[rows].reset_index(drop=True),
         )
 
@@ -161,12 +167,12 @@ def _read_manifest(path: Path, source: SourceConfig) -> tuple[pd.DataFrame, Imag
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read the manifest {path}: {error}") from error
     root = source.images or path.parent
-    column = "index" if root.suffix == ".npz" else "path"
-    if column not in frame:
-        raise InputError(f"{path} needs a column {column!r}; it has {list(frame.columns)}")
-    frame["_row"] = [f"{path.name} line {i + 2} ({value})" for i, value in enumerate(frame[column])]
-    if column == "index":
-        return frame, [ArrayImage(root, int(value)) if value.isdigit() else None for value in frame["index"]]
+    if root.suffix == ".npz":
+        frame["_row"] = [f"{path.name} line {i + 2}" for i in range(len(frame))]
+        return frame, list(ArrayImage.all_of(root, len(frame)))
+    if "path" not in frame:
+        raise InputError(f"{path} needs a column 'path'; it has {list(frame.columns)}")
+    frame["_row"] = [f"{path.name} line {i + 2} ({value})" for i, value in enumerate(frame["path"])]
     return frame, [FileImage(root / value) if value.strip() else None for value in frame["path"]]
 
 
@@ -185,7 +191,7 @@ def _read_folder(folder: Path) -> tuple[pd.DataFrame, Images]:
 
 
 def _read_xrv(source: SourceConfig) -> tuple[pd.DataFrame, Images]:
-    import torchxrayvision as xrv  # type: ignore[import-untyped]
+    import torchxrayvision as xrv
 
     name = source.manifest.removeprefix("xrv:")
     kind = getattr(xrv.datasets, name, None)
@@ -256,6 +262,7 @@ def _to_table(
         patients.to_numpy(dtype=np.str_)[good],
         splits.to_numpy(dtype=np.str_)[good],
         labels[good],
+        np.full(len(good), source.weight),
         usable[_public(usable)],
     )
     return table, bad
@@ -312,6 +319,7 @@ def _concatenate(parts: Sequence[Table]) -> Table:
         np.concatenate([part.patients for part in parts]),
         np.concatenate([part.splits for part in parts]),
         np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.weights for part in parts]),
         pd.concat([part.facts for part in parts], ignore_index=True).fillna(""),
     )
 

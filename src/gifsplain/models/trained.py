@@ -1,0 +1,103 @@
+"""Models that `gifsplain train` made: a folder with weights as safetensors and a card as JSON."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from gifsplain.errors import WeightsError
+from gifsplain.io import files
+from gifsplain.models import builtin, foreign, networks, wrap
+from gifsplain.models.protocols import ModelCard
+from gifsplain.types import ScoreMeaning
+
+CLASSIFIER = "classifier"
+AUTOENCODER = "autoencoder"
+
+ClassifierNet = networks.Classifier | foreign.ForeignClassifier
+ClassifierConfig = networks.ClassifierConfig | foreign.ForeignConfig
+
+
+def build_classifier(config: ClassifierConfig) -> ClassifierNet:
+    """The network that `config` describes, with random weights."""
+    if isinstance(config, foreign.ForeignConfig):
+        return foreign.ForeignClassifier(config)
+    return networks.build_classifier(config)
+
+
+def save(
+    folder: Path, stem: str, net: nn.Module, config: dict[str, Any], card: dict[str, Any], *, half: bool = False
+) -> Path:
+    """Write `stem.safetensors` and `stem.json`, in the form that the built-in models have; returns the weights' path.
+
+    `half` stores weights as float16; they are float32 again once loaded.
+    """
+    state = {key: _stored(value, half=half) for key, value in net.state_dict().items()}
+    path = folder / f"{stem}.safetensors"
+    files.write_bytes(path, safetensors.torch.save(state, metadata={"config": json.dumps(config)}))
+    values = {**card, "sha256": files.sha256_file(path)}
+    files.write_text(folder / f"{stem}.json", json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+    return path
+
+
+def _stored(value: Tensor, *, half: bool) -> Tensor:
+    value = value.detach().cpu()
+    return (value.half() if half and value.is_floating_point() else value).contiguous()
+
+
+def load_classifier_net(folder: Path) -> tuple[ClassifierNet, dict[str, Any]]:
+    """The network with its weights, in evaluation mode, and its card."""
+    values, config, state = _read(folder, CLASSIFIER)
+    made: ClassifierConfig
+    if ":" in config["backbone"]:
+        made = foreign.ForeignConfig.from_dict(config)
+    else:
+        made = networks.ClassifierConfig.from_dict(config)
+    net = build_classifier(made)
+    net.load_state_dict(state)
+    return net.eval().requires_grad_(False), values
+
+
+def load_autoencoder_net(folder: Path) -> tuple[networks.Autoencoder, dict[str, Any]]:
+    """As `load_classifier_net`."""
+    values, config, state = _read(folder, AUTOENCODER)
+    net = networks.build_autoencoder(networks.AutoencoderConfig.from_dict(config))
+    net.load_state_dict(state)
+    return net.eval().requires_grad_(False), values
+
+
+def classifier(folder: Path) -> wrap.ImageClassifier:
+    """A classifier from its training folder; scores are calibrated probabilities, 0.5 the operating point."""
+    net, values = load_classifier_net(folder)
+    return wrap.ImageClassifier(_card(values), net, torch.sigmoid, 1, net)
+
+
+def autoencoder(folder: Path) -> wrap.ImageAutoencoder:
+    """An autoencoder from its training folder."""
+    net, values = load_autoencoder_net(folder)
+    return wrap.ImageAutoencoder(_card(values), net.encode, net.decode, net)
+
+
+def _read(folder: Path, stem: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
+    if not (folder / f"{stem}.json").is_file():
+        raise WeightsError(f"{folder} holds no {stem}.json; expected a folder that `gifsplain train {stem}` finished")
+    values = builtin.read_card(stem, folder)
+    config, state = builtin.read_weights(stem, values, folder)
+    return values, config, state
+
+
+def _card(values: dict[str, Any]) -> ModelCard:
+    known = {"name", "kind", "size", "channels", "targets", "sha256", "meaning"}
+    return ModelCard(
+        name=values["name"],
+        kind=values["kind"],
+        size=values["size"],
+        channels=values["channels"],
+        targets=tuple(values.get("targets", ())),
+        meaning=ScoreMeaning(values.get("meaning", ScoreMeaning.PROBABILITY)),
+        sha256=values["sha256"],
+        details={key: value for key, value in values.items() if key not in known},
+    )

