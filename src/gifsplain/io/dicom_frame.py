@@ -1,19 +1,69 @@
 """Stored values of a single-frame DICOM image: bits, signs, padding, and codestreams that lie about their size."""
 
+import io
 import struct
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
+from pydicom import dcmwrite
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import get_frame
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    UID,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
 
 from gifsplain.errors import DicomError
 
 Values = Int[np.ndarray, "h w"]
+_DECODERS = {
+    JPEGBaseline8Bit: "pillow",
+    JPEGExtended12Bit: "pillow",
+    JPEGLossless: "gdcm",
+    JPEGLosslessSV1: "gdcm",
+    JPEGLSLossless: "pyjpegls",
+    JPEGLSNearLossless: "pyjpegls",
+    JPEG2000Lossless: "pylibjpeg",
+    JPEG2000: "pylibjpeg",
+    HTJ2KLossless: "pylibjpeg",
+    HTJ2KLosslessRPCL: "pylibjpeg",
+    HTJ2K: "pylibjpeg",
+    RLELossless: "pydicom",
+}
+"""pydicom's plugin for each transfer syntax: no second try by another decoder, whose answer might differ."""
+_DESCRIPTION = (
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PixelData",
+)
+_TIMEOUT_S = 120
 _SIZED_FRAMES = frozenset([*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0), 0xF7])
 """JPEG and JPEG-LS markers that start a frame and give its size."""
 
@@ -37,16 +87,44 @@ def is_signed(dataset: Dataset) -> bool:
 def decode(dataset: Dataset, name: str) -> NDArray[Any]:
     """Samples as the codec gives them, colour as RGB; the compressed frame's own size is checked first."""
     syntax = transfer_syntax(dataset)
-    if syntax.is_compressed and syntax.is_encapsulated:
-        _check_codestream(dataset, syntax, name)
     dataset.file_meta.TransferSyntaxUID = syntax
+    if syntax.is_encapsulated and syntax not in _DECODERS:
+        raise DicomError(f"{name}: expected a still-image transfer syntax, got {syntax.name}; convert it first")
+    if syntax == JPEGExtended12Bit and int(dataset.BitsStored) > 8:
+        raise DicomError(
+            f"{name}: expected JPEG Extended of 8 bits, got {dataset.BitsStored}, which no free decoder reads; "
+            "convert it, for example with dcmdjpeg of DCMTK"
+        )
+    if syntax.is_encapsulated and syntax != RLELossless:
+        _check_codestream(dataset, syntax, name)
     try:
-        return np.asarray(pixel_array(dataset))
+        if syntax in (JPEGLossless, JPEGLosslessSV1):
+            return _decode_apart(dataset)
+        return np.asarray(pixel_array(dataset, decoding_plugin=_DECODERS.get(syntax, "")))
     except Exception as error:  # codecs raise anything on damaged data
         text = " ".join(str(error).split())[:200]
         raise DicomError(
             f"{name}: expected whole pixel data ({syntax.name}), it could not be decoded ({text}); export it again"
         ) from error
+
+
+def _decode_apart(dataset: Dataset) -> NDArray[Any]:
+    """Decode in a process of its own, because the codec may abort; only the image's description is handed over."""
+    image = Dataset()
+    image.preamble = bytes(128)
+    image.file_meta = FileMetaDataset()
+    image.file_meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
+    for keyword in _DESCRIPTION:
+        if keyword in dataset:
+            image[keyword] = dataset[keyword]
+    stream = io.BytesIO()
+    dcmwrite(stream, image, enforce_file_format=False, implicit_vr=False, little_endian=True, force_encoding=True)
+    program = Path(__file__).with_name("apart.py")
+    command = [sys.executable, "-I", str(program)]
+    result = subprocess.run(command, input=stream.getvalue(), capture_output=True, timeout=_TIMEOUT_S, check=False)
+    if result.returncode != 0:
+        raise ValueError(f"the decoder stopped with code {result.returncode}")
+    return np.asarray(np.load(io.BytesIO(result.stdout), allow_pickle=False))
 
 
 def stored_values(dataset: Dataset, name: str) -> tuple[Values, Bool[np.ndarray, "h w"] | None]:
@@ -92,8 +170,6 @@ def as_stored(dataset: Dataset, value: int) -> int:
 
 def _check_codestream(dataset: Dataset, syntax: UID, name: str) -> None:
     """Refuse a compressed frame whose own header disagrees with Rows and Columns: it would decide the memory used."""
-    if syntax == RLELossless:
-        return
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
     size = codestream_size(frame)
     expected = (int(dataset.Rows), int(dataset.Columns))
