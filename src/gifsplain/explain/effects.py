@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gifsplain.models.protocols import Pair
-from gifsplain.types import Images, Latents
+from gifsplain.types import Latents
 
 Gains = Float[Tensor, "n m 2"]
 """Change towards the aim for each image, move, and sign (minus, plus)."""
@@ -209,3 +209,33 @@ def subset(
         if aim.gain(torch.tensor(now), torch.tensor(tried)) > 0:
             kept, now = (*kept, item), tried
     return kept, now
+
+
+@dataclass(frozen=True)
+class Table:
+    """Scores of all targets before and after every move of every image: both aims of all targets from one measurement."""
+
+    base: Float[Tensor, "n t"]
+    moved: Float[Tensor, "n m 2 t"]
+    forwards: int
+    """N (1 + 2 M)."""
+
+    def effects(self, aim: Aim) -> Effects:
+        """The part that concerns one aim: images that are not on its wanted side yet."""
+        images = torch.nonzero(~aim.reached(self.base[:, aim.target]))[:, 0]
+        return Effects(images, self.base[images, aim.target], self.moved[images, :, :, aim.target], aim, self.forwards)
+
+    def rank_both(self, target: int, count: int, *, threshold: float = 0.5) -> tuple[Ranked, ...]:
+        """Ranking for raising and ranking for lowering, merged; signed to raise."""
+        aims = (Aim(target, raises, threshold) for raises in (True, False))
+        raising, lowering = (rank(self.effects(aim).gains, self.moved.shape[1]) for aim in aims)
+        return merge_aims(raising, lowering, count)
+
+
+@torch.no_grad()
+def measure_table(pair: Pair, latents: Latents, steps: Float[Tensor, "m ..."], batch: int = 128) -> Table:
+    """Scores of all targets after `-step` and `+step` of every image."""
+    base = decode_scores(pair, latents, batch)
+    rows = [decode_scores(pair, displaced(latents[i : i + 1], steps), batch) for i in range(len(latents))]
+    moved = torch.stack(rows).reshape(len(latents), len(steps), 2, -1)
+    return Table(base, moved, len(latents) * (1 + 2 * len(steps)))

@@ -10,6 +10,7 @@ import torch
 from gifsplain.errors import InputError
 from gifsplain.explain import attribution, checks, record
 from gifsplain.explain.attribution import MapMethod
+from gifsplain.explain.direction_methods import DIRECTION_METHODS
 from gifsplain.explain.latent_shift import LatentShift
 from gifsplain.explain.moves import DirectionFinder
 from gifsplain.explain.policies import PublishedLatentShift
@@ -125,6 +126,7 @@ _MAP_SUMMARIES: dict[str, str] = {
 
 METHODS: Mapping[str, Method] = {
     "latentshift": SweepMethod("Latent Shift (Cohen et al. 2021)", _latent_shift),
+    **{name: SweepMethod(summary, build) for name, (summary, build) in DIRECTION_METHODS.items()},
     **{name: DrawnMap(name, _MAP_SUMMARIES.get(name, name), draw) for name, draw in attribution.MAPS.items()},
 }
 

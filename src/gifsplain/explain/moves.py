@@ -101,6 +101,8 @@ class Proposal:
     """Scores of all targets on the composed baseline."""
     gradients: int = 0
     """Gradient evaluations spent for each image."""
+    decodes: int = 1
+    """Pictures drawn for each image, its reconstruction included."""
 
 
 class DirectionFinder(Protocol):

@@ -123,6 +123,7 @@ def make_jobs(stage: Stage, finder: DirectionFinder, images: Images, indices: Se
             reconstruction_scores=drawn[i],
             baseline_scores=scores[i],
             gradients=proposal.gradients,
+            decodes=proposal.decodes,
         )
         for i in range(images.shape[0])
         for target, (proposal, baseline, scores, drawn) in zip(indices, by_target, strict=True)

@@ -44,7 +44,9 @@ class SmallClassifier(nn.Module):
     def __init__(self, config: SmallConfig) -> None:
         super().__init__()
         if config.size % 2 ** len(config.widths):
-            raise ModelError(f"size {config.size} must be a multiple of {2 ** len(config.widths)} for {len(config.widths)} stages")
+            raise ModelError(
+                f"size {config.size} must be a multiple of {2 ** len(config.widths)} for {len(config.widths)} stages"
+            )
         self.config = config
         widths = (config.channels, *config.widths)
         stages = [_first_stage(config.channels, config.widths[0])]
@@ -73,7 +75,10 @@ class SmallClassifier(nn.Module):
 
 def _first_stage(channels: int, width: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(channels, width, 5, padding=2, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True), nn.AvgPool2d(2)
+        nn.Conv2d(channels, width, 5, padding=2, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+        nn.AvgPool2d(2),
     )
 
 

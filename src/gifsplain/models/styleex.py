@@ -11,10 +11,14 @@ from safetensors import safe_open
 from torch import Tensor
 
 from gifsplain.errors import ModelError, WeightsError
-from gifsplain.models.protocols import Autoencoder, ModelCard
+from gifsplain.io import files
+from gifsplain.models import builtin, wrap
+from gifsplain.models.protocols import Autoencoder, Classifier, ModelCard, Pair
 from gifsplain.models.small import SmallClassifier, SmallConfig
-from gifsplain.models.stylegan import State, StyleNet
-from gifsplain.types import Images, Latents
+from gifsplain.models.stylegan import State, StyleConfig, StyleNet
+from gifsplain.types import Images, Latents, ScoreMeaning
+
+STEM = "styleex-64"
 
 
 @runtime_checkable
@@ -139,12 +143,65 @@ def require_styles(autoencoder: Autoencoder) -> StyleModel:
 def read_small_classifier(path: Path, prefix: str = "") -> SmallClassifier:
     """A frozen small classifier from a safetensors file with its configuration in the header."""
     if not path.is_file():
-        raise WeightsError(f"expected weights of a small classifier at {path}, found none; train one with `gifsplain train small-classifier`")
+        raise WeightsError(
+            f"expected weights of a small classifier at {path}, found none; train one with `gifsplain train small-classifier`"
+        )
     with safe_open(path, framework="pt") as file:
         header = file.metadata() or {}
         state = {k.removeprefix(prefix): file.get_tensor(k) for k in file.keys() if k.startswith(prefix)}  # noqa: SIM118
     if "config" not in header and "classifier" not in header:
-        raise WeightsError(f"{path} has no configuration in its header; it is not a file of `gifsplain train small-classifier`")
+        raise WeightsError(
+            f"{path} has no configuration in its header; it is not a file of `gifsplain train small-classifier`"
+        )
     net = SmallClassifier(SmallConfig.from_dict(json.loads(header.get("classifier", header.get("config", "")))))
     net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
     return net.eval().requires_grad_(False)
+
+
+def read_styleex(path: Path, card: ModelCard, classifier_card: ModelCard, device: torch.device | str = "cpu") -> Pair:
+    """The pair out of one safetensors file: StyleNet under `net.`, the explained classifier under `classifier.`."""
+    classifier = read_small_classifier(path, "classifier.").to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with safe_open(path, framework="pt") as file:
+        config = StyleConfig.from_dict(json.loads((file.metadata() or {})["styleex"]))
+        state = {k.removeprefix("net."): file.get_tensor(k).float() for k in file.keys() if k.startswith("net.")}  # noqa: SIM118
+    net = StyleNet(config)
+    net.load_state_dict(state)
+    net = net.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    first = wrap.ImageClassifier(classifier_card, classifier, torch.sigmoid, 1, classifier)
+    return wrap.pair(first, StyleAutoencoder(card, net, classifier), device=device)
+
+
+def load_styleex(device: torch.device | str = "cpu", folder: Path | None = None) -> Pair:
+    """The StyleEx of the package: Cardiomegaly and Effusion at 64 pixels.
+
+    Raises:
+        WeightsError: When its files are missing or damaged.
+    """
+    values = builtin.read_card(STEM, folder)
+    path = (folder or builtin.weights_folder()) / f"{STEM}.safetensors"
+    if not path.is_file() or files.sha256_file(path) != values["sha256"]:
+        raise WeightsError(
+            f"expected {path} with sha256 {values['sha256']}; it is missing or damaged, reinstall gifsplain"
+        )
+    details = {
+        key: value for key, value in values.items() if key not in ("name", "size", "channels", "targets", "sha256")
+    }
+    common = {"size": values["size"], "channels": values["channels"], "sha256": values["sha256"], "details": details}
+    first = ModelCard(
+        name=f"{values['name']} classifier",
+        kind="classifier",
+        targets=tuple(values["targets"]),
+        meaning=ScoreMeaning.PROBABILITY,
+        **common,
+    )
+    return read_styleex(path, ModelCard(name=values["name"], kind="autoencoder", **common), first, device)
+
+
+def styleex_classifier() -> Classifier:
+    """The classifier that the built-in StyleEx explains."""
+    return load_styleex().classifier
+
+
+def styleex_autoencoder() -> Autoencoder:
+    """Generator and encoder of the built-in StyleEx."""
+    return load_styleex().autoencoder

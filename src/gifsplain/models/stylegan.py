@@ -41,7 +41,9 @@ class StyleConfig:
         if self.channels not in (1, 3):
             raise ConfigurationError(f"channels must be 1 or 3, got {self.channels}")
         if len(self.widths) != steps:
-            raise ConfigurationError(f"size {self.size} needs {int(steps)} widths (4 px to {self.size} px), got {len(self.widths)}")
+            raise ConfigurationError(
+                f"size {self.size} needs {int(steps)} widths (4 px to {self.size} px), got {len(self.widths)}"
+            )
         if self.condition not in ("none", "concat"):
             raise ConfigurationError(f"condition must be 'none' or 'concat', got {self.condition!r}")
 
@@ -59,7 +61,9 @@ class StyleConfig:
         """The config out of JSON values; keys that no field names are refused."""
         unknown = set(values) - {field.name for field in fields(cls)}
         if unknown:
-            raise ConfigurationError(f"StyleEx config has unknown keys {sorted(unknown)}; known: {[f.name for f in fields(cls)]}")
+            raise ConfigurationError(
+                f"StyleEx config has unknown keys {sorted(unknown)}; known: {[f.name for f in fields(cls)]}"
+            )
         lists = {key: tuple(values[key]) for key in ("widths", "targets") if key in values}
         return cls(**{**values, **lists})
 
@@ -175,7 +179,9 @@ class Mapping(nn.Module):
 
     def __init__(self, config: StyleConfig) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(EqualLinear(config.w_dim, config.w_dim, rate=0.01) for _ in range(config.mapping_layers))
+        self.layers = nn.ModuleList(
+            EqualLinear(config.w_dim, config.w_dim, rate=0.01) for _ in range(config.mapping_layers)
+        )
 
     def forward(self, noise: Float[Tensor, "b z"]) -> Float[Tensor, "b d"]:
         """Codes w."""
@@ -249,7 +255,9 @@ class Trunk(nn.Module):
         self.entry = EqualConv(config.channels, widths[0], 1)
         self.first = nn.ModuleList(EqualConv(a, a, 3) for a in widths[:-1])
         self.second = nn.ModuleList(EqualConv(a, b, 3, down=True) for a, b in zip(widths[:-1], widths[1:], strict=True))
-        self.skip = nn.ModuleList(EqualConv(a, b, 1, down=True, active=False) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.skip = nn.ModuleList(
+            EqualConv(a, b, 1, down=True, active=False) for a, b in zip(widths[:-1], widths[1:], strict=True)
+        )
 
     def forward(self, images: Maps) -> Maps:
         """Maps of 4 by 4."""
@@ -328,6 +336,8 @@ class StyleNet(nn.Module):
 
     def affine_matrix(self, *, normalize_rows: bool = False) -> Float[Tensor, "s d"]:
         """Stacked weights of the convolutions' affine layers, w columns only: the map from W to style space."""
-        rows = torch.cat([cast(EqualLinear, affine).matrix() for affine in self.synthesis.affines])[:, : self.config.w_dim]
+        rows = torch.cat([cast(EqualLinear, affine).matrix() for affine in self.synthesis.affines])[
+            :, : self.config.w_dim
+        ]
         rows = rows.detach()
         return F.normalize(rows, dim=1) if normalize_rows else rows

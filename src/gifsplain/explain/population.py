@@ -1,0 +1,136 @@
+"""The finder that all population methods share: a few ranked directions, measured on the image at hand, best first."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gifsplain.errors import ModelError
+from gifsplain.explain.compose import Composition, compose
+from gifsplain.explain.moves import LinearMove, Move, Proposal
+from gifsplain.models.protocols import Pair
+from gifsplain.types import Images, Latents
+
+SIGMA = "standard deviations of encoded latents along the direction"
+Select = Literal["independent", "subset"]
+
+
+@dataclass(frozen=True)
+class Directions:
+    """Ranked directions of one target, best first, each one unit long and signed to raise the score."""
+
+    steps: Float[Tensor, "k ..."]
+    labels: tuple[str, ...]
+    """What each is called: `eigenvector 3`."""
+
+
+@dataclass(frozen=True)
+class PopulationFinder:
+    """Tries each ranked direction both ways on the image and proposes them by what they do there (Lang et al. 2021)."""
+
+    name: str
+    directions: Mapping[str, Directions]
+    """By the target's name."""
+    degree: float = 2.0
+    """Strength at which they are tried."""
+    limit: float = 8.0
+    """Largest strength that a search may use."""
+    unit: str = SIGMA
+    select: Select = "independent"
+    """`subset` adds directions up until the score crosses 0.5 and proposes their sum."""
+
+    def find(self, pair: Pair, images: Images, latents: Latents, target: int, composition: Composition) -> Proposal:
+        """One decode an image, and two for each direction."""
+        name = pair.targets[target]
+        if name not in self.directions or not len(self.directions[name].steps):
+            raise ModelError(f"{self.name} has no direction for {name!r}; it was fitted for {sorted(self.directions)}")
+        known = self.directions[name]
+        steps = known.steps.to(latents)
+        with torch.no_grad():
+            decoded = pair.autoencoder.decode(latents)
+            stage = _Stage(pair, composition, images, decoded)
+            base = stage.logits(decoded, range(len(images)))
+            scores = pair.classifier.link(base)
+            moves = tuple(
+                self._moves(stage, i, latents[i], steps, known.labels, target, float(scores[i, target]))
+                for i in range(len(images))
+            )
+        return Proposal(moves, decoded, scores, decodes=stage.decodes // max(1, len(images)))
+
+    def _moves(
+        self,
+        stage: "_Stage",
+        i: int,
+        latent: Float[Tensor, "..."],
+        steps: Float[Tensor, "k ..."],
+        labels: tuple[str, ...],
+        target: int,
+        start: float,
+    ) -> tuple[Move, ...]:
+        """Moves for one image: the directions themselves, or the sum of a subset."""
+        both = torch.cat([latent - self.degree * steps, latent + self.degree * steps])
+        low, high = stage.moved_logits(both, i)[:, target].chunk(2)
+        slopes = (high - low) / (2 * self.degree)
+        order = slopes.abs().argsort(descending=True)
+        signed = steps * slopes.sign().reshape(-1, *[1] * latent.ndim)
+        if self.select == "subset":
+            step, label, slope = self._sum(stage, i, latent, signed[order], [labels[j] for j in order], target, start)
+            return (self._move(step, label, slope),)
+        return tuple(self._move(signed[j], labels[j], float(slopes[j].abs())) for j in order.tolist())
+
+    def _move(self, step: Float[Tensor, "..."], label: str, slope: float) -> LinearMove:
+        return LinearMove(step, f"{self.name}: {label}", self.unit, slope=slope, strength_limit=self.limit)
+
+    def _sum(
+        self,
+        stage: "_Stage",
+        i: int,
+        latent: Float[Tensor, "..."],
+        ordered: Float[Tensor, "k ..."],
+        labels: list[str],
+        target: int,
+        start: float,
+    ) -> tuple[Float[Tensor, "..."], str, float]:
+        """Directions added up, those that do not help left out, until the score has crossed 0.5 at `degree`."""
+        way = -1.0 if start > 0.5 else 1.0
+        total, kept = torch.zeros_like(latent), []
+        before = best = float(torch.logit(torch.tensor(start), eps=1e-6))
+        for step, label in zip(ordered, labels, strict=True):
+            now = float(stage.moved_logits((latent + way * self.degree * (total + step))[None], i)[0, target])
+            if way * (now - best) > 0:
+                total, best, kept = total + step, now, [*kept, label]
+            if way * best > 0:
+                break
+        return total, " + ".join(kept), abs(best - before) / self.degree
+
+
+@dataclass
+class _Stage:
+    """Frames of a batch of images, as they would be drawn."""
+
+    pair: Pair
+    composition: Composition
+    images: Images
+    decoded: Images
+    decodes: int = 0
+
+    def __post_init__(self) -> None:
+        self.decodes = len(self.images)
+
+    def logits(self, decoded: Images, of: range) -> Float[Tensor, "b t"]:
+        """Logits of frames made from `decoded`, one for each image in `of`."""
+        index = list(of)
+        frames = compose(self.composition, decoded, self.images[index], self.decoded[index])
+        return self.pair.classifier.logits(frames.clamp(0, 1))
+
+    def moved_logits(self, latents: Latents, i: int, batch: int = 64) -> Float[Tensor, "b t"]:
+        """Logits of frames of image `i` at other latents."""
+        self.decodes += len(latents)
+        parts = []
+        for part in latents.split(batch):
+            frames = compose(self.composition, self.pair.autoencoder.decode(part), self.images[i], self.decoded[i])
+            parts.append(self.pair.classifier.logits(frames.clamp(0, 1)))
+        return torch.cat(parts)

@@ -1,0 +1,294 @@
+"""Finders on models in which the right direction is known; counts against the formulas; batched against one by one."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gifsplain.errors import InputError, ModelError, WeightsError
+from gifsplain.explain import attfind, directions, effects, eigenfind, fits, population, probe
+from gifsplain.explain.compose import Composition
+from gifsplain.explain.effects import Aim, Ranked
+from gifsplain.models import styleex
+from gifsplain.models.protocols import Pair
+
+from . import planted
+
+
+def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a @ b) / (a.norm() * b.norm()))
+
+
+def test_eigen_directions_are_eigenvectors_of_the_gram_matrix():
+    matrix = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
+    found = eigenfind.eigen_directions(matrix, 4)
+    _, vectors = torch.linalg.eigh(matrix.T @ matrix)
+    for k in range(4):
+        assert abs(cosine(found[k], vectors[:, -1 - k])) == pytest.approx(1, abs=1e-4)
+
+
+def test_eigenfind_finds_the_planted_direction_and_counts_its_forwards():
+    pair, vector = planted.eigen_pair(3)
+    z = planted.latents(30)
+    steps = eigenfind.style_directions(pair.autoencoder, 6) * 0.05
+    found = effects.measure_moves(pair, z, steps, Aim(0, raises=True))
+    best = effects.rank(found.gains, 3)[0]
+    assert abs(cosine(steps[best.index], vector)) == pytest.approx(1, abs=1e-3)
+    assert cosine(steps[best.index] * best.sign, vector) > 0
+    assert found.forwards == 30 + 2 * 6 * len(found.images)
+    assert 0 < len(found.images) < 30
+
+
+def test_jacobian_directions_are_the_singular_vectors_of_a_linear_decoder():
+    pair, _ = planted.eigen_pair()
+    model = pair.autoencoder
+    found = eigenfind.jacobian_directions(model, torch.zeros(6), 4, rounds=30)
+    exact = torch.linalg.svd(model.draw @ model.affine)[2]
+    for k in range(4):
+        assert abs(cosine(found[k], exact[k])) == pytest.approx(1, abs=1e-3)
+    torch.testing.assert_close(found @ found.T, torch.eye(4), atol=1e-4, rtol=0)
+
+
+def test_attfind_finds_the_planted_coordinate_and_counts_its_forwards():
+    pair = planted.coordinate_pair(5)
+    styles = pair.autoencoder.styles(planted.latents(12))
+    extremes = attfind.Extremes.of(styles, 8)
+    table = attfind.style_table(pair.autoencoder, pair.classifier, styles, extremes)
+    assert table.forwards == 12 * (1 + 2 * 8)
+    for raises in (True, False):
+        gains = table.effects(Aim(0, raises)).gains
+        for ranking in (
+            effects.rank(gains),
+            effects.rank_greedily(gains, 0.05),
+            effects.rank_accumulating(gains, 0.05),
+        ):
+            assert ranking[0].index == 5
+            assert ranking[0].sign == (1 if raises else -1)
+
+
+def _small_style_pair() -> tuple[Pair, torch.Tensor]:
+    from gifsplain.models import wrap
+    from gifsplain.models.protocols import ModelCard
+    from gifsplain.models.small import SmallClassifier, SmallConfig
+    from gifsplain.models.stylegan import StyleConfig, StyleNet
+
+    torch.manual_seed(0)
+    config = StyleConfig(size=32, widths=(6, 6, 5, 4), w_dim=5, mapping_layers=2)
+    classifier = SmallClassifier(SmallConfig(targets=config.targets, size=32, widths=(4, 4, 4, 4))).eval()
+    net = StyleNet(config).eval().requires_grad_(False)
+    card = ModelCard("tiny", "autoencoder", 32)
+    first = wrap.classifier(classifier, name="tiny", targets=config.targets, size=32)
+    return wrap.pair(first, styleex.StyleAutoencoder(card, net, classifier)), torch.randn(3, 5)
+
+
+def test_reusing_activations_and_batching_change_no_number():
+    pair, w = _small_style_pair()
+    model = pair.autoencoder
+    styles = model.styles(w)
+    extremes = attfind.Extremes.of(styles, sum(model.searched))
+    fast = attfind.style_table(model, pair.classifier, styles, extremes, shift=2.0)
+    for options in ({"reuse": False}, {"batch": 3}):
+        slow = attfind.style_table(model, pair.classifier, styles, extremes, shift=2.0, **options)
+        torch.testing.assert_close(fast.moved, slow.moved, atol=2e-6, rtol=1e-4)
+    j, sign = 7, 1
+    edited = attfind.apply_coordinates(styles[1], extremes, ((j, sign),), shift=2.0)
+    one = pair.classifier.scores(model.decode_styles(edited[None]).clamp(0, 1))
+    torch.testing.assert_close(fast.moved[1, j, 1], one[0], atol=2e-6, rtol=1e-4)
+
+
+def test_screening_keeps_the_planted_coordinate():
+    pair = planted.coordinate_pair(5)
+    styles = pair.autoencoder.styles(planted.latents(12))
+    extremes = attfind.Extremes.of(styles, 8)
+    kept = attfind.screened_coordinates(pair.autoencoder, pair.classifier, styles, extremes, target=0, count=1)
+    assert (kept == 5).all()
+
+
+def test_coordinates_are_named_by_layer_and_channel():
+    model = planted.coordinate_pair().autoencoder
+    assert [attfind.coordinate_name(model, j) for j in (0, 2, 3, 7)] == [
+        "layer 0 channel 0",
+        "layer 0 channel 2",
+        "layer 1 channel 0",
+        "layer 1 channel 4",
+    ]
+    with pytest.raises(IndexError, match="0"):
+        attfind.coordinate_name(model, 8)
+
+
+def test_a_move_whose_both_signs_help_is_inconsistent():
+    gains = torch.tensor([[[0.4, 0.5], [-0.1, 0.2], [0.0, 0.3]]])
+    assert [r.index for r in effects.rank(gains)] == [2, 1]
+    assert effects.rank_greedily(gains, 1.0)[0] == Ranked(2, 1, pytest.approx(0.3))
+
+
+gain_tables = st.integers(0, 2**31).map(
+    lambda seed: torch.randn(7, 5, 2, generator=torch.Generator().manual_seed(seed))
+)
+
+
+@given(gain_tables, st.integers(1, 5))
+def test_cover_counts_each_image_once_and_all_that_any_move_flips(gains, count):
+    ranking = effects.rank(gains, count)
+    flips = gains > 0.8
+    found = effects.cover(flips, ranking)
+    taken = [i for rows in found.images for i in rows]
+    assert len(taken) == len(set(taken))
+    any_flip = {i for r in ranking for i in range(7) if flips[i, r.index, (r.sign + 1) // 2]}
+    assert set(taken) == any_flip
+    assert found.share == pytest.approx(len(any_flip) / 7)
+
+
+@given(gain_tables)
+def test_greedy_ranking_is_the_algorithm_of_the_paper(gains):
+    left, expected, used = set(range(7)), [], set()
+    while left and len(expected) < 4:
+        best = None
+        for j in range(5):
+            means = [sum(float(gains[i, j, s]) for i in left) / len(left) for s in (0, 1)]
+            if j in used or (means[0] > 0 and means[1] > 0):
+                continue
+            for s in (0, 1):
+                if means[s] > 0 and (best is None or means[s] > best[0]):
+                    best = (means[s], j, s)
+        if best is None:
+            break
+        expected.append((best[1], (-1, 1)[best[2]]))
+        used.add(best[1])
+        left = {i for i in left if float(gains[i, best[1], best[2]]) <= 0.8}
+    assert [(r.index, r.sign) for r in effects.rank_greedily(gains, 0.8, 4)] == expected
+
+
+def test_merged_ranking_adds_gains_of_opposite_signs():
+    merged = effects.merge_aims([Ranked(1, 1, 0.3), Ranked(2, -1, 0.35)], [Ranked(1, -1, 0.2)])
+    assert [(r.index, r.sign) for r in merged] == [(1, 1), (2, -1)]
+    assert merged[0].gain == pytest.approx(0.5)
+
+
+def test_subset_leaves_out_what_does_not_help_and_stops_at_the_flip():
+    worth = {0: 0.2, 1: -0.1, 2: 0.3, 3: 0.4}
+    calls = []
+
+    def score(moves):
+        calls.append(len(moves))
+        return 0.1 + sum(worth[m.index] for m in moves)
+
+    kept, end = effects.subset([Ranked(j, 1, 0.0) for j in range(4)], 0.1, Aim(0), score)
+    assert [m.index for m in kept] == [0, 2]
+    assert end == pytest.approx(0.6)
+    assert len(calls) == 3
+
+
+def test_independent_selection_orders_by_the_own_effect():
+    gains = torch.tensor([[0.0, 0.1], [0.0, 0.7], [0.4, 0.0]])
+    ranking = [Ranked(0, 1, 0.9), Ranked(1, 1, 0.5), Ranked(2, -1, 0.1)]
+    assert [r.index for r in effects.independent(gains[:, :], ranking, 2)] == [1, 2]
+
+
+def test_mean_gradient_and_probe_find_the_planted_direction():
+    pair, _ = planted.eigen_pair(3)
+    z = planted.latents(200)
+    truth = pair.autoencoder.affine.T @ pair.autoencoder.draw.T @ pair.classifier.weight[0]
+    assert cosine(directions.mean_gradient(pair, z, 0), truth) == pytest.approx(1, abs=1e-4)
+    logits = pair.classifier.logits(pair.autoencoder.decode(z))[:, 0]
+    for kind in ("ridge", "logistic"):
+        assert cosine(probe.probe_direction(z, logits, kind=kind, penalty=0.01), truth) > 0.95
+
+
+def test_ridge_probe_is_the_same_in_both_spaces():
+    torch.manual_seed(0)
+    features, wanted = torch.randn(9, 9, dtype=torch.float64), torch.randn(9, dtype=torch.float64)
+    wide = torch.cat([features, torch.zeros(9, 1, dtype=torch.float64)], 1)  # d > n: the other branch
+    torch.testing.assert_close(probe._ridge(wide, wanted, 0.5)[:9], probe._ridge(features, wanted, 0.5))
+
+
+def test_probe_refuses_what_it_cannot_learn_from():
+    with pytest.raises(InputError, match="at least 4"):
+        probe.probe_direction(torch.rand(3, 2), torch.rand(3))
+    with pytest.raises(InputError, match="both sides"):
+        probe.probe_direction(torch.rand(5, 2), torch.ones(5), kind="logistic")
+
+
+def test_principal_directions_equal_those_of_scikit_learn():
+    from sklearn.decomposition import PCA
+
+    z = torch.randn(40, 6, generator=torch.Generator().manual_seed(0)) * torch.arange(1, 7)
+    ours, theirs = directions.principal_directions(z, 3), torch.from_numpy(PCA(3).fit(z.numpy()).components_)
+    for a, b in zip(ours, theirs, strict=True):
+        assert abs(cosine(a, b)) == pytest.approx(1, abs=1e-4)
+
+
+def test_random_directions_are_orthonormal_and_repeat():
+    found = directions.random_directions((3, 4), 5, seed=2)
+    flat = found.flatten(1)
+    torch.testing.assert_close(flat @ flat.T, torch.eye(5), atol=1e-5, rtol=0)
+    assert torch.equal(found, directions.random_directions((3, 4), 5, seed=2))
+    assert not torch.equal(found, directions.random_directions((3, 4), 5, seed=3))
+
+
+def test_population_finder_proposes_the_planted_direction_first_and_signed():
+    pair, vector = planted.eigen_pair(3)
+    z = planted.latents(5, seed=9)
+    steps = eigenfind.style_directions(pair.autoencoder, 6) * 0.02
+    known = {"wanted": population.Directions(steps, tuple(f"v{k}" for k in range(6)))}
+    images = pair.autoencoder.decode(z)
+    for select in ("independent", "subset"):
+        finder = population.PopulationFinder("eigenfind", known, select=select)
+        proposal = finder.find(pair, images, z, 0, Composition.RECONSTRUCTION)
+        assert proposal.decodes >= 1 + 2 * 6
+        for i, moves in enumerate(proposal.moves):
+            assert cosine(moves[0].direction, vector) == pytest.approx(1, abs=2e-3)
+            drawn = pair.autoencoder.decode(moves[0].apply(z[i], torch.tensor([-2.0, 0.0, 2.0])))
+            low, middle, high = pair.classifier.scores(drawn)[:, 0].tolist()
+            assert low < middle < high
+            slope = float(torch.logit(torch.tensor(high)) - torch.logit(torch.tensor(low))) / 4
+            if select == "independent":
+                assert moves[0].slope == pytest.approx(slope, rel=1e-2)
+
+
+def test_population_finder_names_the_target_it_was_not_fitted_for():
+    pair, _ = planted.eigen_pair()
+    finder = population.PopulationFinder("pca", {"wanted": population.Directions(torch.rand(1, 6), ("a",))})
+    with pytest.raises(ModelError, match="no direction for 'other'"):
+        finder.find(pair, torch.rand(1, 1, 4, 4), planted.latents(1), 1, Composition.RECONSTRUCTION)
+
+
+def test_fit_is_saved_read_and_found_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    pair, vector = planted.eigen_pair(3)
+    with pytest.raises(WeightsError, match="directions fit"):
+        fits.load(pair)
+    images = pair.autoencoder.decode(planted.latents(40))
+    fit = fits.fit_pair(pair, images, fits.FitSettings(candidates=6, kept=3, degree=1.0, attfind_images=10, cover=0.01))
+    fits.save(fit, fits.cache_path(pair))
+    read = fits.load(pair)
+    assert set(read.directions) == {"eigenfind", "pca", "random", "mean-gradient", "probe", "attfind"}
+    assert read.facts["forwards"]["eigenfind"] == 40 * (1 + 2 * 6)
+    assert read.facts["forwards"]["attfind"] == 10 * (1 + 2 * 8)
+    assert cosine(read.of("eigenfind")["wanted"].steps[0], vector) == pytest.approx(1, abs=2e-3)
+    view = styleex.style_view(pair.autoencoder)
+    assert fits.load(Pair(pair.classifier, view)).facts["key"] == fits.pair_key(pair)
+    with pytest.raises(InputError, match="no 'label-flip'"):
+        read.of("label-flip")
+
+
+def test_strength_one_is_one_standard_deviation():
+    pair, _ = planted.eigen_pair()
+    z = planted.latents(40)
+    fit = fits.fit_pair(pair, pair.autoencoder.decode(z), fits.FitSettings(candidates=6, attfind_images=0))
+    for step in fit.of("pca")["wanted"].steps:
+        assert float((z @ (step / step.norm())).std()) == pytest.approx(float(step.norm()), rel=1e-3)
+
+
+def test_methods_that_need_styles_refuse_an_autoencoder_without_them():
+    from gifsplain.explain.optimise import pixel_pair
+
+    pair, _ = planted.eigen_pair()
+    with pytest.raises(ModelError, match="style tensor"):
+        styleex.style_view(pixel_pair(pair).autoencoder)
+
+
+def test_fit_refuses_too_few_images():
+    pair, _ = planted.eigen_pair()
+    with pytest.raises(InputError, match="at least 8"):
+        fits.fit_pair(pair, torch.rand(3, 1, 4, 4))
