@@ -11,7 +11,7 @@ import typer
 from gifsplain.errors import GifsplainError, ModelError, TargetError, WeightsError
 
 
-COMMANDS = ("explain", "models", "train", "evaluate")
+COMMANDS = ("explain", "models", "train", "evaluate", "study")
 """Files of this folder that hold commands, in the order of the help page."""
 
 

@@ -1,0 +1,91 @@
+"""`evaluate alignment`: do other targets and classifiers move with a counterfactual? (Cohen 2023, arXiv 2312.02186)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+
+from gifsplain.evaluate import cases, parts
+from gifsplain.evaluate.config import Setup
+from gifsplain.explain.methods import explain_with
+
+MINIMUM = 0.3
+
+
+@dataclass(frozen=True)
+class AlignmentConfig:
+    """Frames made for one target go through all targets of all classifiers of the setup."""
+
+    setup: Setup
+    method: str = "latentshift"
+    minimum: float = MINIMUM
+    """Cases count when the base score moved by more than this."""
+    drop: float = 0.5
+    """Fall that is asked for, so that enough cases pass `minimum`."""
+
+
+def relative_change(before: float, after: float, base_before: float, base_after: float) -> float:
+    """Change of another score as a share of the base score's own change; nan where the base did not move.
+
+    1: moves along fully; 0: does not react; below 0: moves the other way.
+    """
+    moved = base_before - base_after
+    return (before - after) / moved if moved != 0 else float("nan")
+
+
+def run(config: AlignmentConfig, progress: parts.Progress | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One row a case, base, and reacting classifier and target, with the whole path; and the matrix in long form."""
+    setup = config.setup
+    pairs = {name: setup.load(name) for name in setup.classifiers}
+    folder = setup.out / "alignment"
+    parts.claim(folder, config, [p.classifier.card.sha256 + p.autoencoder.card.sha256 for p in pairs.values()])
+    pool = cases.load_cases(setup)
+    units = [
+        parts.Unit((name, target), case.key, case)
+        for name, pair in pairs.items()
+        for target in setup.targets or pair.targets
+        if target in pair.targets
+        for case in cases.draw([c for c in pool if c.has(target)], setup.limit, setup.seed)
+    ]
+    settings = replace(setup.settings, drop=config.drop)
+
+    def compute(group: Sequence[parts.Unit]) -> list[list[parts.Row]]:
+        name, target = group[0].group
+        pair = pairs[name]
+        images = cases.load_pictures([unit.payload for unit in group], pair.classifier.card)
+        pictures = cases.as_pictures(images, [unit.case for unit in group])
+        rows: list[list[parts.Row]] = []
+        for unit, found in zip(group, explain_with(config.method, pair, pictures, [target], settings), strict=True):
+            own: list[parts.Row] = []
+            base = found.frame_scores.double().tolist()
+            for other, reacting in pairs.items():
+                with torch.no_grad():
+                    scores = reacting.classifier.scores(found.frames.to(reacting.device)).cpu().double()
+                for index, name_of in enumerate(reacting.targets):
+                    path = scores[:, index].tolist()
+                    start, end = path[found.baseline], path[found.counterfactual]
+                    own.append(
+                        {"base_classifier": name, "base": target, "case": unit.case, "patient": unit.payload.patient,
+                         "classifier": other, "target": name_of, "before": start, "after": end,
+                         "base_before": base[found.baseline], "base_after": base[found.counterfactual],
+                         "relative": relative_change(start, end, base[found.baseline], base[found.counterfactual]),
+                         "base_path": base, "path": path}
+                    )  # fmt: skip
+            rows.append(own)
+        return rows
+
+    found = parts.run_parts(folder, units, compute, chunk=setup.batch, progress=progress)
+    return found.frame, summarise(found.frame, config.minimum) if len(found.frame) else pd.DataFrame()
+
+
+def summarise(rows: pd.DataFrame, minimum: float = MINIMUM) -> pd.DataFrame:
+    """Mean relative change and its standard error over the cases whose base moved by more than `minimum`."""
+    moved = rows[(rows["base_before"] - rows["base_after"]).abs() > minimum]
+    keys = ["base_classifier", "base", "classifier", "target"]
+    everything = rows.groupby(keys, sort=False)["case"].count().rename("cases")
+    table = moved.groupby(keys, sort=False)["relative"].agg(
+        mean="mean", se=lambda v: float(np.std(v, ddof=1) / np.sqrt(len(v))) if len(v) > 1 else float("nan"), n="count"
+    )
+    return everything.to_frame().join(table).reset_index()

@@ -1,0 +1,160 @@
+"""Which images an experiment uses: rows of a manifest, their labels, and where experts marked a finding."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from gifsplain.errors import InputError
+from gifsplain.evaluate.config import Setup
+from gifsplain.io.images import load_image
+from gifsplain.models.prepare import centre_crop, to_image
+from gifsplain.models.protocols import ModelCard
+from gifsplain.models.resample import resize
+from gifsplain.types import Images, Picture, Provenance
+
+LABELS_OF: Mapping[str, tuple[str, ...]] = {
+    "Lung Opacity": ("Lung Opacity", "Pneumonia", "Infiltration", "Consolidation"),
+    "Effusion": ("Effusion", "Pleural Effusion"),
+}
+"""Manifest labels that count as a target's finding, where that is more than its own name."""
+MASK_KINDS: Mapping[str, tuple[str, ...]] = {
+    "Lung Opacity": ("ground_glass_opacity", "consolidation"),
+    "Effusion": ("effusion",),
+    "Pneumothorax": ("pneumothorax",),
+}
+"""Kinds of segmentation that mark a target; the segmented pictures come from covid-chestxray."""
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the manifest."""
+
+    key: str
+    """Its path as the manifest gives it."""
+    path: Path
+    patient: str
+    labels: frozenset[str]
+    labelled: bool
+    split: str
+    boxes: tuple[Box, ...] = ()
+    """x, y, width, height of the marked target, in pixels of the stored image."""
+    masks: tuple[Path, ...] = ()
+
+    def has(self, target: str) -> bool:
+        """Whether the manifest says that the finding is there."""
+        return bool(self.labels & set(LABELS_OF.get(target, (target,))))
+
+
+def load_cases(setup: Setup, *, split: str | None = None) -> list[Case]:
+    """The cases of one split and of the wanted sources, in the order of the manifest.
+
+    Raises:
+        InputError: When the manifest or a column is missing, or nothing is left.
+    """
+    table = _table(setup.manifest, ("path", "labels"))
+    wanted = setup.split if split is None else split
+    if "split" in table:
+        table = table[table["split"] == wanted]
+    if setup.sources:
+        table = table[table["source"].isin(setup.sources)]
+    if "view" in table:
+        table = table[table["view"] != "L"]
+    if table.empty:
+        raise InputError(f"{setup.manifest} has no rows for split {wanted!r} and sources {setup.sources or 'all'}")
+    return [_case(row, setup.manifest.parent) for row in table.to_dict("records")]
+
+
+def _case(row: Mapping[Any, Any], root: Path) -> Case:
+    key, text = str(row["path"]), row["labels"]
+    names = frozenset() if pd.isna(text) else frozenset(filter(None, str(text).split("|")))
+    return Case(
+        key=key,
+        path=root / key,
+        patient=str(row.get("patient_id", key)),
+        labels=names,
+        labelled=bool(names),
+        split=str(row.get("split", "")),
+    )
+
+
+def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    if not path.is_file():
+        raise InputError(f"{path}: expected a CSV file, there is none")
+    table = pd.read_csv(path)
+    lacking = [column for column in columns if column not in table]
+    if lacking:
+        raise InputError(f"{path}: expected the columns {', '.join(columns)}, {', '.join(lacking)} missing")
+    return table
+
+
+def marked(setup: Setup, cases: Sequence[Case], target: str) -> list[Case]:
+    """The cases in which an expert marked the target, each with its boxes or masks."""
+    names = LABELS_OF.get(target, (target,))
+    boxes: dict[str, list[Box]] = {}
+    if setup.box_file.is_file():
+        table = _table(setup.box_file, ("path", "label", "x", "y", "w", "h"))
+        for row in table[table["label"].isin(names)].itertuples():
+            boxes.setdefault(str(row.path), []).append((float(row.x), float(row.y), float(row.w), float(row.h)))
+    masks: dict[str, list[Path]] = {}
+    if setup.mask_file.is_file() and target in MASK_KINDS:
+        table = _table(setup.mask_file, ("path", "mask_path", "kind"))
+        for row in table[table["kind"].isin(MASK_KINDS[target])].itertuples():
+            masks.setdefault(str(row.path), []).append(setup.mask_file.parent / str(row.mask_path))
+    found = [replace(c, boxes=tuple(boxes.get(c.key, ())), masks=tuple(masks.get(c.key, ()))) for c in cases]
+    return [case for case in found if case.boxes or case.masks]
+
+
+def draw(cases: Sequence[Case], limit: int, seed: int) -> list[Case]:
+    """At most `limit` cases, drawn without replacement, in the order given."""
+    if len(cases) <= limit:
+        return list(cases)
+    chosen = np.random.default_rng(seed).choice(len(cases), size=limit, replace=False)
+    return [cases[index] for index in np.sort(chosen)]
+
+
+def load_pictures(cases: Sequence[Case], card: ModelCard) -> Images:
+    """Images of the cases as the model takes them."""
+    return torch.stack([to_image(load_image(case.path, colour="grey"), card) for case in cases])
+
+
+def as_pictures(images: Images, names: Sequence[str]) -> list[Picture]:
+    """Images that are at model size already, for functions that take pictures."""
+    height, width = images.shape[-2:]
+    return [
+        Picture(image, Provenance(name=name, sha256="", format="memory", size=(height, width), bits=32))
+        for image, name in zip(images, names, strict=True)
+    ]
+
+
+def box_mask(boxes: Sequence[Box], height: int, width: int, size: int) -> Bool[Tensor, "s s"]:
+    """Union of the boxes at model size: pixels whose centre lies inside, after the models' own centre crop."""
+    crop = centre_crop(height, width)
+    scale = crop.side / size
+    y = (torch.arange(size) + 0.5) * scale + crop.top
+    x = (torch.arange(size) + 0.5) * scale + crop.left
+    mask = torch.zeros(size, size, dtype=torch.bool)
+    for left, top, w, h in boxes:
+        mask |= ((y >= top) & (y < top + h))[:, None] & ((x >= left) & (x < left + w))[None, :]
+    return mask
+
+
+def expert_mask(case: Case, size: int) -> Bool[Tensor, "s s"]:
+    """Everything that experts marked for the target, at model size; may be empty where the crop cut it off."""
+    picture = load_image(case.path, colour="grey")
+    height, width = picture.pixels.shape[-2:]
+    mask = box_mask(case.boxes, height, width, size)
+    for path in case.masks:
+        drawn = load_image(path, colour="grey").pixels
+        crop = centre_crop(*drawn.shape[-2:])
+        square = (drawn[:, crop.top : crop.top + crop.side, crop.left : crop.left + crop.side] > 0).float()
+        mask |= resize(square, (size, size), border=0.0)[0] > 0.5
+    return mask

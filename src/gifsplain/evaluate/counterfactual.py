@@ -1,0 +1,192 @@
+"""`evaluate counterfactual`: one table over methods of how good their counterfactuals and maps are."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from gifsplain.evaluate import bootstrap, cases, parts, perceptual, quality
+from gifsplain.evaluate.config import Setup
+from gifsplain.evaluate.layers import autoencoder_features, classifier_features
+from gifsplain.explain.attribution import native_zero
+from gifsplain.explain.methods import explain_with
+from gifsplain.models.load import load_classifier
+from gifsplain.models.protocols import Classifier, Pair
+from gifsplain.models.wrap import resized
+from gifsplain.types import Explanation, Images
+
+KEYS = ["classifier", "method"]
+EXTRACTORS = ("classifier", "autoencoder")
+
+
+@dataclass(frozen=True)
+class CounterfactualConfig:
+    """Shared setup, a second opinion, and optional weights for a perceptual distance."""
+
+    setup: Setup
+    oracle: str | None = None
+    """Name of an independently trained classifier with the same targets; None leaves the oracle columns empty."""
+    perceptual: str | None = None
+    """Name of a classifier whose layers measure perceptual distance; None leaves that column empty."""
+    steps: int = 20
+    """Portions in which deletion, insertion and COUT exchange pixels."""
+
+
+def run(config: CounterfactualConfig, progress: parts.Progress | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One row a case, target and method, and the summary table over methods."""
+    setup = config.setup
+    pairs = {name: setup.load(name) for name in setup.classifiers}
+    folder = setup.out / "counterfactual"
+    parts.claim(folder, config, [p.classifier.card.sha256 + p.autoencoder.card.sha256 for p in pairs.values()])
+    size = next(iter(pairs.values())).classifier.card.size
+    others = {name: resized(load_classifier(name), size) for name in {config.oracle, config.perceptual} if name}
+    pool = cases.load_cases(setup)
+    units = [
+        parts.Unit((name, target, method), case.key, case)
+        for name, pair in pairs.items()
+        for target in setup.targets or pair.targets
+        if target in pair.targets
+        for method in setup.methods
+        for case in cases.draw([c for c in pool if c.has(target)], setup.limit, setup.seed)
+    ]
+
+    def compute(group: Sequence[parts.Unit]) -> list[list[parts.Row]]:
+        return _rows(config, pairs[group[0].group[0]], others, group)
+
+    found = parts.run_parts(folder, units, compute, chunk=setup.batch, progress=progress)
+    return found.frame, summarise(found.frame) if len(found.frame) else pd.DataFrame()
+
+
+def _rows(
+    config: CounterfactualConfig, pair: Pair, others: dict[str, Classifier], group: Sequence[parts.Unit]
+) -> list[list[parts.Row]]:
+    name, target, method = group[0].group
+    images = cases.load_pictures([unit.payload for unit in group], pair.classifier.card)
+    pictures = cases.as_pictures(images, [unit.case for unit in group])
+    found = explain_with(method, pair, pictures, [target], config.setup.settings)
+    rows = []
+    for unit, explanation in zip(group, found, strict=True):
+        row: parts.Row = {"classifier": name, "target": target, "method": method, "case": unit.case,
+                          "patient": unit.payload.patient, "seconds": explanation.cost.seconds}  # fmt: skip
+        row |= faithfulness(pair, explanation, config.steps)
+        if explanation.has_sweep:
+            row |= counterfactual_measures(explanation, config.setup.settings.drop, config.setup.settings.tolerance)
+            row |= _with_models(pair, explanation, config, others)
+        rows.append([row])
+    return rows
+
+
+def faithfulness(pair: Pair, explanation: Explanation, steps: int) -> parts.Row:
+    """Deletion (lower is better) and insertion (higher is better) of the map's pixels (Petsiuk 2018).
+
+    Deletion exchanges pixels for the network's own 0, insertion brings them back into a blurred image.
+    """
+    image = explanation.image
+    score = _score(pair.classifier, explanation.target)
+    order = quality.order_of(explanation.map)
+    empty = torch.full_like(image, native_zero(pair.classifier))
+    side = 2 * (image.shape[-1] // 8) + 1
+    blurred = torch.nn.functional.avg_pool2d(image[None], side, 1, side // 2, count_include_pad=False)[0]
+    deleted = quality.path_scores(image, empty, order, score, steps=steps)
+    inserted = quality.path_scores(blurred, image, order, score, steps=steps)
+    return {"deletion": quality.area(deleted), "insertion": quality.area(inserted)}
+
+
+def _score(classifier: Classifier, target: str) -> Callable[[Tensor], Tensor]:
+    index = classifier.card.targets.index(target)
+
+    def score(images: Images) -> Tensor:
+        with torch.no_grad():
+            return classifier.scores(images)[:, index].cpu()
+
+    return score
+
+
+def counterfactual_measures(explanation: Explanation, drop: float, tolerance: float) -> parts.Row:
+    """What needs no model: validity, proximity, sparsity, path, and what else changed, against the unchanged frame."""
+    base, cf = explanation.frames[explanation.baseline], explanation.frames[explanation.counterfactual]
+    before, after = (float(explanation.frame_scores[i]) for i in (explanation.baseline, explanation.counterfactual))
+    path = explanation.frame_scores.numpy().astype(float)
+    own = explanation.targets.index(explanation.target)
+    others = [t for t in range(len(explanation.targets)) if t != own]
+    moved = explanation.target_scores[explanation.counterfactual] - explanation.target_scores[explanation.baseline]
+    return {
+        "stop": explanation.stop.value,
+        "before": before,
+        "after": after,
+        "valid": float(before - after >= drop - tolerance),
+        "flipped": float(before >= 0.5 > after) if before >= 0.5 else float("nan"),
+        "l1": quality.distance(cf, base),
+        "ssim": quality.similarity(cf, base),
+        "changed": quality.changed_share(cf, base),
+        "monotonicity": quality.monotonicity(path),
+        "detour": quality.detour(path),
+        "roughness": quality.roughness(explanation.frames),
+        "other_targets": float(moved[others].abs().mean()) if others else float("nan"),
+    }
+
+
+def _with_models(
+    pair: Pair, explanation: Explanation, config: CounterfactualConfig, others: dict[str, Classifier]
+) -> parts.Row:
+    """What needs a network: COUT, the second opinion, perceptual distance, and features for realism."""
+    base, cf = explanation.frames[explanation.baseline], explanation.frames[explanation.counterfactual]
+    lowered = explanation.counterfactual < explanation.baseline
+    score = _score(pair.classifier, explanation.target)
+    row: parts.Row = {"cout": quality.cout(base, cf, score, lowered=lowered, steps=config.steps)}
+    if config.oracle:
+        row |= _second_opinion(others[config.oracle], explanation)
+    if config.perceptual:
+        row["perceptual"] = perceptual.distance(others[config.perceptual], base, cf)
+    stack = torch.stack([explanation.image, base, cf]).to(pair.device)
+    features = {"classifier": classifier_features(pair.classifier, stack),
+                "autoencoder": autoencoder_features(pair.autoencoder, stack)}  # fmt: skip
+    for extractor, values in features.items():
+        for kind, vector in zip(("image", "base", "cf"), values.cpu(), strict=True):
+            row[f"features:{extractor}:{kind}"] = [round(float(v), 5) for v in vector]
+    return row
+
+
+def _second_opinion(oracle: Classifier, explanation: Explanation) -> parts.Row:
+    """Whether another classifier says the same of the counterfactual (oracle score, Hvilshoj 2021), and how far it moved."""
+    if explanation.target not in oracle.card.targets:
+        return {"oracle_agrees": float("nan"), "oracle_change": float("nan")}
+    ends = explanation.frames[[explanation.baseline, explanation.counterfactual]]
+    before, after = _score(oracle, explanation.target)(ends).tolist()
+    mine = float(explanation.frame_scores[explanation.counterfactual])
+    return {"oracle_agrees": float((after >= 0.5) == (mine >= 0.5)), "oracle_change": before - after}
+
+
+def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean of every measure with the interval of the main ones, and realism, for each classifier and method."""
+    ignored = {"target", "case", "patient", "stop", *KEYS}
+    measures = [c for c in rows if c not in ignored and not c.startswith("features:")]
+    summary = []
+    for key, table in rows.groupby(KEYS, sort=False):
+        row: parts.Row = {**dict(zip(KEYS, key, strict=True)), "n": len(table)}
+        row |= {measure: float(table[measure].mean()) for measure in measures}
+        for measure in [m for m in ("valid", "l1", "deletion", "insertion") if m in table]:
+            found = bootstrap.mean_interval(table[measure].to_numpy(float), list(table["patient"]))
+            row |= {f"{measure}_low": found.low, f"{measure}_high": found.high}
+        summary.append(row | _realism(table))
+    return pd.DataFrame(summary)
+
+
+def _realism(table: pd.DataFrame) -> parts.Row:
+    """Feature distances from real images to the counterfactuals, and to the unchanged frames as the autoencoder's share."""
+    row: parts.Row = {}
+    for extractor in EXTRACTORS:
+        columns = {kind: f"features:{extractor}:{kind}" for kind in ("image", "base", "cf")}
+        if columns["cf"] not in table or table[columns["cf"]].isna().all():
+            continue
+        kept = table[table[columns["cf"]].notna()]
+        sets = {kind: np.stack([np.asarray(v, float) for v in kept[column]]) for kind, column in columns.items()}
+        spread = sets["image"].std(axis=0).mean() or 1.0
+        real, base, cf = (sets[kind] / spread for kind in ("image", "base", "cf"))
+        row |= {f"kid_{extractor}": quality.kernel_distance(cf, real),
+                f"kid_{extractor}_unchanged": quality.kernel_distance(base, real),
+                f"fid_{extractor}": quality.frechet_distance(cf, real)}  # fmt: skip
+    return row

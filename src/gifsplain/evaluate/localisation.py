@@ -1,0 +1,149 @@
+"""`evaluate overlap`: methods x classifiers x targets against experts' marks (tables 1 and E.1), and against controls."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from gifsplain.evaluate import bootstrap, cases, discrimination, overlap, parts
+from gifsplain.evaluate.config import CONTROLS, Setup
+from gifsplain.evaluate.maps import maps_of
+
+BOX_PRIOR = "box-prior"
+"""Control: mean mark of the target in the train split, the same map for every image."""
+MEASURES = ("iou", "precision", "recall", "hit", "energy")
+KEYS = ["classifier", "target", "method"]
+
+
+@dataclass(frozen=True)
+class OverlapConfig:
+    """What `overlap.run` needs beyond the shared setup."""
+
+    setup: Setup
+    threshold_split: str = "val"
+    """Where the one threshold a target is chosen (CheXlocalize); cases of `setup.split` never choose it."""
+    prior_split: str = "train"
+    """Where the mean mark of the control `box-prior` comes from."""
+    auc_images: int = 2048
+
+
+def run(config: OverlapConfig, progress: parts.Progress | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One row a case, method, target and classifier; and the summary table.
+
+    Summary: mean, sd and interval of each measure, number of cases, AUC, and the mean IoU gained over each control.
+    """
+    setup = config.setup
+    pairs = {name: setup.load(name) for name in setup.classifiers}
+    folder = setup.out / "overlap"
+    parts.claim(folder, config, [p.classifier.card.sha256 + p.autoencoder.card.sha256 for p in pairs.values()])
+    splits = tuple(dict.fromkeys((setup.split, config.threshold_split)))
+    everything = {split: cases.load_cases(setup, split=split) for split in splits}
+    units = [
+        parts.Unit((name, target, split), case.key, case)
+        for name, pair in pairs.items()
+        for target in setup.targets or pair.targets
+        if target in pair.targets
+        for split in splits
+        for case in cases.draw(cases.marked(setup, everything[split], target), setup.limit, setup.seed)
+    ]
+    size = next(iter(pairs.values())).classifier.card.size
+    priors = _priors(setup, config.prior_split, {unit.group[1] for unit in units}, size)
+
+    def compute(group: Sequence[parts.Unit]) -> list[list[parts.Row]]:
+        name, target, split = group[0].group
+        return _rows(setup, pairs[name], group, priors.get(target))
+
+    found = parts.run_parts(folder, units, compute, chunk=setup.batch, progress=progress)
+    if found.frame.empty:
+        return found.frame, pd.DataFrame()
+    auc = discrimination.run(discrimination.DiscriminationConfig(setup, config.auc_images))
+    return found.frame, summarise(found.frame, auc, split=setup.split, threshold_split=config.threshold_split)
+
+
+def _priors(setup: Setup, split: str, targets: set[str], size: int) -> dict[str, overlap.Map]:
+    try:
+        pool = cases.load_cases(setup, split=split)
+    except cases.InputError:
+        return {}
+    found = {}
+    for target in sorted(targets):
+        marks = [cases.expert_mask(case, size).numpy() for case in cases.marked(setup, pool, target)]
+        if marks:
+            found[target] = np.mean(marks, axis=0)
+    return found
+
+
+def _rows(
+    setup: Setup, pair: cases.Any, group: Sequence[parts.Unit], prior: overlap.Map | None
+) -> list[list[parts.Row]]:
+    name, target, split = group[0].group
+    card = pair.classifier.card
+    images = cases.load_pictures([unit.payload for unit in group], card)
+    marks = [cases.expert_mask(unit.payload, card.size).numpy() for unit in group]
+    drawn = {
+        method: maps_of(pair, method, images, target, setup.settings, names=[unit.case for unit in group]).numpy()
+        for method in setup.methods
+    }
+    if prior is not None:
+        drawn[BOX_PRIOR] = np.stack([prior] * len(group))
+    return [
+        [
+            {"classifier": name, "target": target, "split": split, "case": unit.case, "patient": unit.payload.patient,
+             "method": method, **overlap.measures(maps[index].astype(float), mark)}
+            for method, maps in drawn.items()
+            if mark.any()
+        ]
+        for index, (unit, mark) in enumerate(zip(group, marks, strict=True))
+    ]  # fmt: skip
+
+
+def choose_thresholds(rows: pd.DataFrame) -> dict[tuple[str, str, str], float]:
+    """The threshold with the highest mean IoU for each classifier, target and method."""
+    columns = [f"iou@{threshold:.2f}" for threshold in overlap.THRESHOLDS]
+    means = rows.groupby(KEYS)[columns].mean()
+    best = means.to_numpy().argmax(axis=1)
+    return {key: overlap.THRESHOLDS[index] for key, index in zip(means.index, best, strict=True)}
+
+
+def summarise(rows: pd.DataFrame, auc: pd.DataFrame, *, split: str, threshold_split: str) -> pd.DataFrame:
+    """One row for each classifier, target and method of `split`."""
+    thresholds = choose_thresholds(rows[rows["split"] == threshold_split])
+    chosen = rows[rows["split"] == split]
+    summary = []
+    for key, table in chosen.groupby(KEYS, sort=False):
+        row: parts.Row = dict(zip(KEYS, key, strict=True))
+        row["n"], row["patients"] = len(table), table["patient"].nunique()
+        for measure in MEASURES:
+            row |= _interval(measure, table[measure].to_numpy(float), list(table["patient"]))
+            row[f"{measure}_sd"] = float(table[measure].std(ddof=0))
+        row["random_iou"] = float(table["random_iou"].mean())
+        row["threshold"] = thresholds.get(key, float("nan"))
+        column = f"iou@{row['threshold']:.2f}"
+        row["iou_at_threshold"] = float(table[column].mean()) if column in table else float("nan")
+        row |= _against_controls(key, table, chosen)
+        summary.append(row)
+    frame = pd.DataFrame(summary)
+    return frame.merge(auc, on=["classifier", "target"], how="left", suffixes=("", "_auc")) if len(auc) else frame
+
+
+def _interval(name: str, values: np.ndarray, patients: list[str]) -> parts.Row:
+    found = bootstrap.mean_interval(values, patients)
+    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+
+
+def _against_controls(key: tuple[str, str, str], table: pd.DataFrame, chosen: pd.DataFrame) -> parts.Row:
+    """Mean gain in IoU over each control on the same cases; `beats` where its whole interval is above 0."""
+    row: parts.Row = {}
+    for control in (*CONTROLS, BOX_PRIOR):
+        same = (chosen["classifier"] == key[0]) & (chosen["target"] == key[1]) & (chosen["method"] == control)
+        if control == key[2] or not same.any():
+            continue
+        both = table[["case", "patient", "iou"]].merge(
+            chosen.loc[same, ["case", "iou"]], on="case", suffixes=("", "_c")
+        )
+        gain = both["iou"].to_numpy(float) - both["iou_c"].to_numpy(float)
+        found = bootstrap.mean_interval(gain, list(both["patient"]))
+        row |= {f"over_{control}": found.value, f"over_{control}_low": found.low, f"over_{control}_high": found.high,
+                f"beats_{control}": found.low > 0}  # fmt: skip
+    return row

@@ -1,0 +1,140 @@
+"""Sentences that say what a table means, made only from its numbers."""
+
+import html
+import io
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+CONTROL_NAMES = {
+    "random-map": "a random map",
+    "centre-prior": "the centre prior",
+    "box-prior": "the mean training mark",
+}
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names) if names else "none"
+
+
+def overlap(summary: pd.DataFrame, controls: Sequence[str], split: str, threshold_split: str) -> tuple[str, ...]:
+    """For each control: which methods beat it, and on which targets."""
+    methods = [m for m in dict.fromkeys(summary["method"]) if m not in CONTROL_NAMES]
+    words = [f"Split {split}; thresholds chosen on {threshold_split}"
+             + (", the same cases, so IoU at one threshold is optimistic." if split == threshold_split else ".")]  # fmt: skip
+    for control in controls:
+        won, lost = [], []
+        for method in methods:
+            table = summary[summary["method"] == method]
+            up = [str(t) for t in table.loc[table[f"over_{control}_low"] > 0, "target"]]
+            down = [str(t) for t in table.loc[table[f"over_{control}_high"] < 0, "target"]]
+            won += [f"{method} ({_list(up)})"] if up else []
+            lost += [f"{method} ({_list(down)})"] if down else []
+        words.append(
+            f"IoU above {CONTROL_NAMES[control]}, whole 95 % interval: {_list(won)}. "
+            f"Below it, whole interval: {_list(lost)}."
+        )
+    return tuple(words)
+
+
+def randomisation_table(summary: pd.DataFrame) -> pd.DataFrame:
+    """Similarity (or rise) with all layers random, and the mean over all depths, for each method and kind."""
+    rows = []
+    for (method, kind), table in summary.groupby(["method", "kind"], sort=False):
+        last = table[table["randomised"] == table["randomised"].max()]
+        inner = table[table["randomised"] > 0]
+        rows.append({"method": method, "kind": kind, "mean over depths": inner["mean"].mean(),
+                     "deepest": last["mean"].mean(), "sd over images": last["sd"].mean(), "n": int(table["n"].max())})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def randomisation(summary: pd.DataFrame) -> tuple[str, ...]:
+    """Methods in order of how much of their map survives the cascade, and which the efficient test passes."""
+    table = randomisation_table(summary)
+    words = []
+    cascade = table[(table["kind"] == "cascading") & ~table["method"].isin(list(CONTROL_NAMES))].sort_values(
+        "mean over depths"
+    )
+    if len(cascade):
+        order = ", ".join(f"{m} {v:.2f}" for m, v in zip(cascade["method"], cascade["mean over depths"], strict=True))
+        words.append(f"Cascading, mean Spearman over all depths, from most to least dependent on the weights: {order}.")
+    efficient = table[(table["kind"] == "efficient") & ~table["method"].isin(list(CONTROL_NAMES))]
+    if len(efficient):
+        rises = ", ".join(f"{m} {v:+.2f}" for m, v in zip(efficient["method"], efficient["deepest"], strict=True))
+        words.append(f"Efficient test, relative rise of complexity with random weights (above 0 is wanted): {rises}.")
+    return tuple(words)
+
+
+def robustness(summary: pd.DataFrame) -> tuple[str, ...]:
+    """Rank correlation with the clean map at the strongest step of each disturbance."""
+    words = []
+    for kind, table in summary[~summary["method"].isin(list(CONTROL_NAMES))].groupby("disturbance", sort=False):
+        worst = table[table["level"] == table["level"].max()].groupby("method", sort=False)["spearman_mean"].mean()
+        shown = ", ".join(f"{m} {v:.2f}" for m, v in worst.sort_values(ascending=False).items())
+        words.append(f"At {kind} {table['level'].max():g}, Spearman with the clean map: {shown}.")
+    return tuple(words)
+
+
+def reconstruction(summary: pd.DataFrame) -> tuple[str, ...]:
+    """Average loss of score for positives and negatives, beside the published ones."""
+    means = summary.groupby("label")["difference"].mean()
+    published = {"Positive": 0.12, "Negative": 0.04}
+    return tuple(
+        f"{label}s lose {means[label]:.3f} of their score on average by reconstruction alone (published: {value:.2f})."
+        for label, value in published.items()
+        if label in means
+    )
+
+
+def alignment(summary: pd.DataFrame) -> tuple[str, ...]:
+    """The strongest side effects inside one classifier."""
+    same = summary[(summary["base_classifier"] == summary["classifier"]) & (summary["base"] != summary["target"])]
+    top = same.dropna(subset=["mean"]).sort_values("mean", key=abs, ascending=False).head(5)
+    shown = "; ".join(f"lowering {r.base} moves {r.target} by {r.mean:+.2f} (n = {r.n:.0f})" for r in top.itertuples())
+    return (f"Strongest side effects as a share of the base's own change: {shown}.",) if shown else ()
+
+
+def alignment_pages(rows: pd.DataFrame, minimum: float) -> str:
+    """One small plot an image and base: every target's score over the base's own score; no radiographs."""
+    parts = []
+    for (classifier, base, case), table in rows.groupby(["base_classifier", "base", "case"], sort=False):
+        figure = Figure(figsize=(4.2, 3.0), layout="constrained")
+        axis = figure.subplots()
+        for row in table[table["classifier"] == classifier].to_dict("records"):
+            axis.plot(row["base_path"], row["path"], linewidth=2 if row["target"] == base else 1, label=row["target"])
+        axis.set_xlabel(f"score of {base}")
+        axis.set_ylabel("score")
+        axis.set_ylim(0, 1)
+        axis.legend(fontsize=6, frameon=False)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg")
+        moved = abs(table["base_before"].iloc[0] - table["base_after"].iloc[0])
+        note = "counted" if moved > minimum else f"not counted: moved by {moved:.2f}"
+        caption = html.escape(f"{classifier}: {base}, {case} ({note})")
+        parts.append(
+            f"<figure>{buffer.getvalue()[buffer.getvalue().index('<svg') :]}<figcaption>{caption}</figcaption></figure>"
+        )
+    style = "body{font:14px sans-serif}figure{display:inline-block;margin:8px}figcaption{max-width:300px}"
+    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Alignment, image by image</title><style>{style}</style>'
+    return head + "<h1>Alignment, image by image</h1>" + "".join(parts) + "</html>"
+
+
+def shortcut(summary: pd.DataFrame) -> tuple[str, ...]:
+    """At the highest agreement: reliance, which methods find the mark, and which autoencoders could draw it."""
+    top = summary[summary["agreement"] == summary["agreement"].max()]
+    found = top[~top["method"].isin(list(CONTROL_NAMES))].sort_values("iou", ascending=False)
+    words = [
+        f"At agreement {summary['agreement'].max():g} the mark moves the score by {top['reliance'].iloc[0]:+.2f}; "
+        f"IoU of map and mark (chance {top['random_iou'].iloc[0]:.3f}): "
+        + ", ".join(f"{m} {v:.2f}" for m, v in zip(found["method"], found["iou"], strict=True)) + "."
+    ]  # fmt: skip
+    if "drawable" in top:
+        sweeps = top.dropna(subset=["drawable"])
+        words += [
+            f"{r.method}: the autoencoder draws {r.drawable:.0%} of the mark's contrast; the counterfactual removes "
+            f"{'an undefined share' if pd.isna(r.removed) else f'{r.removed:.0%}'} of what the unchanged frame shows and draws "
+            f"{r.added:.0%} of a mark where there was none."
+            for r in sweeps.itertuples()
+        ]
+    return tuple(words)
