@@ -23,7 +23,9 @@ def main() -> None:
     from pydicom import dcmread
     from pydicom.pixels.utils import pixel_array
 
-    np.save(sys.stdout.buffer, pixel_array(dcmread(io.BytesIO(content)), decoding_plugin="gdcm"))
+    answer = io.BytesIO()  # numpy.save wants a place to seek in, a pipe has none
+    np.save(answer, pixel_array(dcmread(io.BytesIO(content)), decoding_plugin="gdcm"))
+    sys.stdout.buffer.write(answer.getbuffer())
 
 
 if __name__ == "__main__":
