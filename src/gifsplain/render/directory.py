@@ -97,7 +97,12 @@ def _wanted(explanation: Explanation, formats: Collection[str], arrays: bool) ->
     if unknown := sorted(set(formats) - set(FILES)):
         raise InputError(f"expected formats among {', '.join(FILES)}, got {', '.join(unknown)}")
     wanted = {*formats, *(["arrays"] if arrays else [])}
-    return wanted if explanation.has_sweep else wanted - _SWEEP_ONLY
+    return {kind for kind in wanted if is_made(explanation, kind)}
+
+
+def is_made(explanation: Explanation, kind: str) -> bool:
+    """Whether there is such an output: what needs a sweep is left out for a method that only draws a map."""
+    return explanation.has_sweep or kind not in _SWEEP_ONLY
 
 
 def _swap(made: Path, final: Path) -> None:
@@ -114,3 +119,9 @@ def _swap(made: Path, final: Path) -> None:
     for entry in old.iterdir():
         if entry.name not in ours:
             entry.replace(final / entry.name)
+
+
+def file_name(explanation: Explanation, kind: str) -> str:
+    """A name for one output outside of its folder: case, target, method and what it is."""
+    parts = (explanation.case, explanation.target, explanation.method)
+    return "-".join(safe_name(part, 40) for part in parts) + "-" + FILES[kind]
