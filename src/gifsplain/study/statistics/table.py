@@ -52,8 +52,15 @@ class Table:
         return rows if truth is None else rows[rows["truth"] == truth]
 
 
-def read_csv(path: Path, *, conditions: Sequence[str] = (), points: int = 5, partial: bool = False) -> Table:
-    """The checked table of a CSV in long form; every column beside the known ones must be wished for by name.
+def read_csv(
+    path: Path,
+    *,
+    questions: Sequence[str] = QUESTIONS,
+    conditions: Sequence[str] = (),
+    points: int = 5,
+    partial: bool = False,
+) -> Table:
+    """The checked table of a CSV in long form; columns that nobody asked for are ignored.
 
     `partial` allows empty answers. Raises `InputError` that names every problem with its row, counted as a
     spreadsheet does (the header is row 1).
@@ -65,7 +72,7 @@ def read_csv(path: Path, *, conditions: Sequence[str] = (), points: int = 5, par
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"expected a UTF-8 CSV with a header, got {path}: {error}; save it as CSV again") from error
     raw.columns = [str(name).strip() for name in raw.columns]
-    return from_text(raw, conditions=conditions, points=points, partial=partial)
+    return from_text(raw, questions=questions, conditions=conditions, points=points, partial=partial)
 
 
 def from_text(

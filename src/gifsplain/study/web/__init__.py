@@ -1,0 +1,1 @@
+"""The study's web server: pages for readers and, apart from them, for administrators."""

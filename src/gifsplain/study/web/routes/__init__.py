@@ -1,0 +1,1 @@
+"""Routes, one idea a file."""
