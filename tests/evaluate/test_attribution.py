@@ -94,6 +94,28 @@ def test_guided_reaches_functional_relus_in_place() -> None:
     assert maps.flatten().tolist() == [2.0, 0.0, 0.0, 5.0]
 
 
+@pytest.mark.parametrize("inplace", [False, True])
+def test_guided_gates_relu6(inplace: bool) -> None:
+    """Bounded above as well: no gradient where the unit is saturated; a hardtanh that is no ReLU stays as it is."""
+
+    class Net(nn.Module):
+        weight = torch.tensor([2.0, -3.0, 1.0, 5.0])
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.act, self.tanh = nn.ReLU6(inplace=inplace), nn.Hardtanh(-100, 100, inplace=inplace)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            hidden = self.tanh(self.act(x.flatten(1) * 10 - 1))
+            return (hidden * self.weight).sum(1, keepdim=True)
+
+    model = wrap.classifier(Net(), name="hand", targets=("a",), size=2)
+    images = torch.tensor([[[[0.5, 0.4], [0.05, 0.9]]]])
+    pair = Pair(model, tiny_pair().autoencoder)
+    assert attribution.guided_backprop(pair, images, 0).flatten().tolist() == [20.0, 0.0, 0.0, 0.0]
+    assert attribution.gradient(pair, images, 0).flatten().tolist() == [20.0, 30.0, 0.0, 0.0]
+
+
 def test_guided_refuses_a_network_without_relu() -> None:
     model = wrap.classifier(nn.Sequential(nn.Flatten(), nn.Linear(256, 3)), name="flat", targets=TARGETS, size=SIZE)
     pair = Pair(model, tiny_pair().autoencoder)

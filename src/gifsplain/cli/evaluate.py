@@ -1,4 +1,4 @@
-"""`gifsplain evaluate`: every experiment as one command. `bottleneck` and `directions` add themselves in `register`."""
+"""`gifsplain evaluate`: every experiment as one command; those of other rooms are attached in `register`."""
 
 import inspect
 from collections.abc import Callable
@@ -17,9 +17,12 @@ evaluate = typer.Typer(
 
 
 def register(app: typer.Typer) -> None:
-    """Add the group to the program; further experiments attach to `evaluate` in the same way."""
+    """Add the group to the program; an experiment that lives in a file of its own gets one line here."""
+    from gifsplain.cli.bottleneck import bottleneck
+
     for command in (overlap, randomisation, robustness, reconstruction, curves, counterfactual, alignment, shortcut):
         evaluate.command()(_with_setup(command))
+    evaluate.command()(bottleneck)
     evaluate.command()(paper)
     evaluate.command()(panel)
     app.add_typer(evaluate, name="evaluate")

@@ -8,6 +8,7 @@ parameter, flag or mode of a network is touched, images are copied.
 import hashlib
 from collections.abc import Callable, Mapping
 from functools import partial
+from math import inf
 from typing import Any
 
 import torch
@@ -74,29 +75,29 @@ def gradient(pair: Pair, images: Images, target: int) -> Maps:
 
 
 class _GuidedReLU(torch.autograd.Function):
-    """ReLU whose backward also drops negative gradients (Springenberg 2015)."""
+    """ReLU, or ReLU6 with `high` 6, whose backward also drops negative gradients (Springenberg 2015)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        y = x.clamp(min=0)
-        ctx.save_for_backward(y > 0)
-        return y
+    def forward(ctx: Any, x: Tensor, high: float) -> Tensor:
+        ctx.save_for_backward((x > 0) & (x < high))
+        return x.clamp(0, high)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (active,) = ctx.saved_tensors
-        result: Tensor = gradients[0].clamp(min=0) * active
-        return result
+        return gradients[0].clamp(min=0) * active, None
 
 
-_RELUS = {F.relu, torch.relu, Tensor.relu}
+_RELUS = {F.relu: inf, torch.relu: inf, Tensor.relu: inf, F.relu6: 6.0}
 _RELUS_IN_PLACE = {torch.relu_, Tensor.relu_, F.relu_}
+_HARDTANHS = {F.hardtanh: False, F.hardtanh_: True}
 
 
 class _GuidedMode(TorchFunctionMode):
     """Replaces every ReLU that runs inside it, module or function, in place or not; the network itself is not changed.
 
-    Captum's GuidedBackprop hooks modules only and so misses the functional ReLU at the end of a torchvision DenseNet.
+    Captum's GuidedBackprop hooks ReLU modules only: it misses the functional ReLU at the end of a torchvision DenseNet, and
+    every ReLU6 (which PyTorch runs as a hardtanh from 0).
     """
 
     def __init__(self) -> None:
@@ -105,12 +106,28 @@ class _GuidedMode(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func not in _RELUS and func not in _RELUS_IN_PLACE:
+        gate = _gate(func, args, kwargs)
+        if gate is None:
             return func(*args, **kwargs)
         self.seen += 1
         x = args[0] if args else kwargs["input"]
-        in_place = func in _RELUS_IN_PLACE or kwargs.get("inplace", args[1] if len(args) > 1 else False)
-        return x.copy_(_GuidedReLU.apply(x.clone())) if in_place else _GuidedReLU.apply(x)
+        high, in_place = gate
+        return x.copy_(_GuidedReLU.apply(x.clone(), high)) if in_place else _GuidedReLU.apply(x, high)
+
+
+def _gate(func: Any, args: Any, kwargs: Any) -> tuple[float, bool] | None:
+    """Upper bound and whether it works in place, when the call is a ReLU of some kind."""
+    if func in _RELUS_IN_PLACE:
+        return inf, True
+    if func in _RELUS:
+        return _RELUS[func], bool(kwargs.get("inplace", args[1] if len(args) > 1 else False))
+    if func in _HARDTANHS:
+        low, high, in_place = (
+            kwargs.get(name, args[place] if len(args) > place else default)
+            for place, (name, default) in enumerate((("min_val", -1.0), ("max_val", 1.0), ("inplace", False)), start=1)
+        )
+        return (float(high), bool(in_place) or _HARDTANHS[func]) if low == 0 else None
+    return None
 
 
 def guided_backprop(pair: Pair, images: Images, target: int) -> Maps:
