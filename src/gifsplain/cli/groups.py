@@ -5,13 +5,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import click
 import typer
 
 from gifsplain.errors import GifsplainError, ModelError, TargetError, WeightsError
 
 
-COMMANDS = ("explain", "models", "train", "evaluate", "study")
+COMMANDS = ("explain", "models", "train", "evaluate", "directions", "study")
 """Files of this folder that hold commands, in the order of the help page."""
 
 
@@ -42,21 +41,15 @@ def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code."""
     command = typer.main.get_command(app)
     try:
-        result = command.main(args=list(arguments) if arguments is not None else None, standalone_mode=False)
-        return result if isinstance(result, int) else 0
-    except click.exceptions.Exit as leave:
-        return leave.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
-        return 130
+        command.main(args=list(arguments) if arguments is not None else None, prog_name="gifsplain")
+    except SystemExit as leave:  # typer has printed usage errors and aborts by then
+        return leave.code if isinstance(leave.code, int) else int(bool(leave.code))
     except GifsplainError as error:
         if state.debug:
             raise
-        click.echo(f"gifsplain: {error}", err=True)
+        typer.echo(f"gifsplain: {error}", err=True)
         return exit_code(error)
+    return 0
 
 
 def is_terminal() -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from gifsplain.errors import ModelError
-from gifsplain.models import builtin, diffusers, own, wrap, xrv
+from gifsplain.models import builtin, diffusers, own, styleex, trained, wrap, xrv
 from gifsplain.models.protocols import Autoencoder, Classifier, Pair
 
 
@@ -22,20 +22,30 @@ class Entry:
 CATALOGUE: tuple[Entry, ...] = (
     Entry("cxr", "classifier", "built in: six findings on frontal chest radiographs, 224 pixels"),
     Entry("cxr", "autoencoder", "built in: frontal chest radiographs, 224 pixels"),
+    Entry("styleex", "classifier", "built in: Cardiomegaly and Effusion, 64 pixels; what the StyleEx explains"),
+    Entry("styleex", "autoencoder", "built in: StyleEx on chest radiographs, 64 pixels"),
     *(Entry(f"xrv:{n}", "classifier", "torchxrayvision DenseNet-121, 224 pixels") for n in xrv.DENSENETS),
     *(Entry(f"xrv:{n}", "classifier", "torchxrayvision ResNet-50, 512 pixels") for n in xrv.RESNETS),
     Entry("xrv:jfhealthcare", "classifier", "JF Healthcare DenseNet-121 for CheXpert, 512 pixels"),
     Entry("xrv:chexpert=ZIP", "classifier", "CheXpert ensemble from a zip of your own, 320 pixels"),
     Entry(f"xrv:{xrv.RESNET_AE}", "autoencoder", "torchxrayvision ResNetAE of the Latent Shift paper, 224 pixels"),
     *(Entry(f"xrv:{n}", "autoencoder", "torchxrayvision VQGAN, 768 pixels") for n in xrv.VQGANS),
+    Entry("FOLDER", "classifier", "what `gifsplain train classifier` wrote"),
+    Entry("FOLDER", "autoencoder", "what `gifsplain train autoencoder` wrote"),
     Entry("diffusers:FOLDER", "autoencoder", "AutoencoderKL saved by diffusers"),
     Entry("FILE.pt2", "classifier", "torch.export program with a .json declaration beside it"),
     Entry("MODULE:CALLABLE", "classifier", "your own: a function that returns models.wrap.classifier(...)"),
     Entry("MODULE:CALLABLE", "autoencoder", "your own: a function that returns models.wrap.autoencoder(...)"),
 )
 
-_CLASSIFIERS: dict[str, Callable[[], Classifier]] = {"cxr": builtin.cxr_classifier}
-_AUTOENCODERS: dict[str, Callable[[], Autoencoder]] = {"cxr": builtin.cxr_autoencoder}
+_CLASSIFIERS: dict[str, Callable[[], Classifier]] = {
+    "cxr": builtin.cxr_classifier,
+    "styleex": styleex.styleex_classifier,
+}
+_AUTOENCODERS: dict[str, Callable[[], Autoencoder]] = {
+    "cxr": builtin.cxr_autoencoder,
+    "styleex": styleex.styleex_autoencoder,
+}
 
 
 def load_classifier(name: str) -> Classifier:
@@ -49,6 +59,8 @@ def load_classifier(name: str) -> Classifier:
         return _CLASSIFIERS[name]()
     if name.startswith("xrv:"):
         return xrv.load_classifier(name.removeprefix("xrv:"))
+    if Path(name).is_dir():
+        return trained.classifier(Path(name))
     if ":" in name or name.endswith(".pt2"):
         return own.classifier(name)
     raise ModelError(f"no classifier is called {name!r}; `gifsplain models list` shows what there is")
@@ -60,6 +72,8 @@ def load_autoencoder(name: str) -> Autoencoder:
         return _AUTOENCODERS[name]()
     if name.startswith("xrv:"):
         return xrv.load_autoencoder(name.removeprefix("xrv:"))
+    if Path(name).is_dir():
+        return trained.autoencoder(Path(name))
     if name.startswith("diffusers:"):
         return diffusers.load_autoencoder(Path(name.removeprefix("diffusers:")))
     if ":" in name:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.utils.model_zoo
 from torch import Tensor, nn
 
 from gifsplain.errors import ModelError, WeightsError
@@ -144,12 +145,23 @@ def resnet(name: str, folder: Path | None = None) -> wrap.ImageClassifier:
     return wrap_classifier(net, net.model, name=name, size=512, labels=meta["labels"], details=_about(meta))
 
 
+@contextlib.contextmanager
+def _no_imagenet() -> Iterator[None]:
+    """The JF Healthcare class downloads ImageNet weights that its own weights then replace; spare the network."""
+    loader = torch.utils.model_zoo.load_url
+    torch.utils.model_zoo.load_url = lambda *args, **kwargs: {}
+    try:
+        yield
+    finally:
+        torch.utils.model_zoo.load_url = loader
+
+
 def jfhealthcare() -> wrap.ImageClassifier:
     """The JF Healthcare CheXpert model (Ye et al. 2020): five probabilities at 512 pixels."""
     _file(JFHEALTHCARE_FILE, None)
     import torchxrayvision as xrv
 
-    with _quiet():
+    with _quiet(), _no_imagenet():
         net = xrv.baseline_models.jfhealthcare.DenseNet(apply_sigmoid=False)
     return wrap_classifier(
         net, net, name="jfhealthcare", size=512, labels=list(net.targets), details={"library": "torchxrayvision"}

@@ -1,0 +1,71 @@
+"""Trust checks: each verdict from an explanation that was made to deserve it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gifsplain.explain import checks
+from gifsplain.explain.latent_shift import LatentShift
+from gifsplain.explain.run import explain
+from gifsplain.models.protocols import ModelCard
+from gifsplain.types import Explanation, Scores, Stop, Verdict
+
+from .fakes import pair, picture
+
+BASE = explain(pair(), LatentShift(), [picture(1)], ["A"])[0]
+CARD = ModelCard("ae", "autoencoder", 8, details={"reconstruction_mae_percentiles": {"p95": 0.03, "p99": 0.05}})
+
+
+def still(error: float) -> Explanation:
+    return replace(BASE, image=torch.full((1, 8, 8), 0.5), reconstruction=torch.full((1, 8, 8), 0.5 + error))
+
+
+@pytest.mark.parametrize(("gap", "verdict"), [(-0.05, "pass"), (-0.2, "warn"), (0.2, "warn"), (-0.5, "fail")])
+def test_the_autoencoder_alone(gap: float, verdict: str) -> None:
+    found = checks.autoencoder_gap(replace(BASE, scores=Scores(0.6, 0.6 + gap, 0.1)))
+    assert found.verdict.value == verdict
+    assert found.value == pytest.approx(gap)
+
+
+@pytest.mark.parametrize(("error", "verdict"), [(0.02, "pass"), (0.04, "warn"), (0.06, "fail")])
+def test_reconstruction_error_against_the_card(error: float, verdict: str) -> None:
+    assert checks.reconstruction_error(still(error), CARD).verdict.value == verdict
+
+
+def test_a_card_without_percentiles_is_no_pass() -> None:
+    assert checks.reconstruction_error(still(0.01), ModelCard("ae", "autoencoder", 8)).verdict is Verdict.WARN
+
+
+@pytest.mark.parametrize("stop", list(Stop))
+def test_every_stop_has_a_sentence(stop: Stop) -> None:
+    found = checks.wanted_change(replace(BASE, stop_lower=stop, stop_higher=stop))
+    assert found.verdict is (
+        Verdict.PASS if stop is Stop.REACHED
+        else Verdict.WARN if stop in (Stop.SCORE_BOUND, Stop.NOT_SEARCHED) else Verdict.FAIL
+    )  # fmt: skip
+    assert found.text.endswith(".")
+
+
+def test_steps_back_are_found() -> None:
+    scores = torch.linspace(0.1, 0.9, BASE.frames.shape[0])
+    assert checks.monotone(replace(BASE, frame_scores=scores)).verdict is Verdict.PASS
+    scores[5] -= 0.2
+    assert checks.monotone(replace(BASE, frame_scores=scores)).verdict is Verdict.WARN
+
+
+def test_a_change_that_cannot_be_seen_is_called_adversarial() -> None:
+    frames = BASE.frames[BASE.baseline].repeat(BASE.frames.shape[0], 1, 1, 1)
+    frames[BASE.counterfactual, 0, 0, 0] += 0.5
+    found = checks.visible_change(replace(BASE, frames=frames))
+    assert found.verdict is Verdict.FAIL
+    assert "adversarial" in found.text
+    frames[BASE.counterfactual] += 0.1
+    assert checks.visible_change(replace(BASE, frames=frames)).verdict is Verdict.PASS
+
+
+def test_all_checks_are_named_once() -> None:
+    names = [c.name for c in BASE.checks]
+    assert sorted(names) == sorted({
+        "autoencoder_gap", "reconstruction_error", "wanted_change", "monotone", "visible_change", "gradient", "trained_target",
+    })  # fmt: skip

@@ -1,0 +1,179 @@
+"""The one `explain`: batch equals one by one, the drawn score is the classifier's, and nothing is left changed."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gifsplain.errors import InputError, TargetError
+from gifsplain.explain.compose import Composition, native_frame
+from gifsplain.explain.latent_shift import LatentShift
+from gifsplain.explain.methods import METHODS, explain_with
+from gifsplain.explain.run import explain
+from gifsplain.explain.settings import Settings
+from gifsplain.models.protocols import Pair
+from gifsplain.types import Explanation, Stop
+
+from .fakes import SIZE, pair, picture
+
+RESIDUAL = Settings(composition=Composition.RESIDUAL)
+
+
+def one(settings: Settings = Settings(), *, seed: int = 0, target: str = "A", models: Pair | None = None) -> Explanation:
+    return explain(models or pair(), LatentShift(), [picture(seed)], [target], settings)[0]
+
+
+@pytest.mark.parametrize("settings", [Settings(), RESIDUAL, Settings(policy="paper-2021"), Settings(policy="latentshift-0.0.6")])
+def test_a_batch_equals_one_by_one(settings: Settings) -> None:
+    models, pictures = pair(), [picture(seed, name=f"case {seed}") for seed in range(5)]
+    together = explain_with("latentshift", models, pictures, ["A", "B"], settings)
+    alone = [explain_with("latentshift", models, [p], [t], settings)[0] for p in pictures for t in ("A", "B")]
+    assert [(e.case, e.target) for e in together] == [(e.case, e.target) for e in alone]
+    for a, b in zip(together, alone, strict=True):
+        torch.testing.assert_close(a.strengths, b.strengths, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(a.frames, b.frames, rtol=0, atol=1e-5)
+        torch.testing.assert_close(a.map, b.map, rtol=0, atol=1e-5)
+        assert (a.stop_lower, a.stop_higher) == (b.stop_lower, b.stop_higher)
+
+
+@pytest.mark.parametrize("settings", [Settings(), RESIDUAL, Settings(policy="paper-2021")])
+@pytest.mark.parametrize("method", ["latentshift", "grad"])
+def test_the_stored_score_is_the_classifier_on_the_stored_frame(settings: Settings, method: str) -> None:
+    models = pair()
+    made = explain_with(method, models, [picture(2)], ["B"], settings)[0]
+    scores = models.classifier.scores(made.frames)
+    torch.testing.assert_close(made.target_scores, scores)
+    torch.testing.assert_close(made.frame_scores, scores[:, 1])
+    assert made.scores.input == pytest.approx(float(models.classifier.scores(made.image[None])[0, 1]))
+    assert made.scores.reconstruction == pytest.approx(float(models.classifier.scores(made.reconstruction[None])[0, 1]))
+
+
+def test_the_wanted_change_is_met_on_both_sides() -> None:
+    for seed in range(20):
+        made = one(seed=seed)
+        start = float(made.frame_scores[made.baseline])
+        if made.stop_lower is Stop.REACHED:
+            assert 0.30 <= start - float(made.frame_scores[0]) <= 0.305 + 1e-6
+        if made.stop_higher is Stop.REACHED:
+            assert 0.05 <= float(made.frame_scores[-1]) - start <= 0.055 + 1e-6
+        assert made.strengths.diff().min() > 0
+        assert made.frames.shape[0] == 21
+        assert float(made.strengths[made.baseline]) == 0
+
+
+def test_the_residual_equals_the_input_at_strength_zero() -> None:
+    made = one(RESIDUAL, seed=4)
+    assert torch.equal(made.frames[made.baseline], made.image)
+    assert float(made.frame_scores[made.baseline]) == pytest.approx(made.scores.input)
+
+
+def test_the_direction_is_eq_1_by_finite_differences() -> None:
+    models = pair()
+    made = one(seed=1, models=models)
+    z = models.autoencoder.encode(made.image[None]).double()
+    weights = {k: v.double() for k, v in models.classifier.net.state_dict().items()}
+    up = models.autoencoder.net.up.double()
+
+    def score(latent: torch.Tensor) -> float:
+        image = torch.sigmoid(latent @ up / 4)
+        return float(torch.sigmoid((image - 0.5) @ weights["weights"] + weights["bias"])[0, 0])
+
+    h = 1e-5
+    slow = torch.tensor([(score(z + h * e) - score(z - h * e)) / (2 * h) for e in torch.eye(z.shape[1]).double()])
+    lam = made.record["move"]["lambda_per_strength"] * float(made.strengths[0])
+    expected = models.autoencoder.decode((z + lam * slow).float())
+    torch.testing.assert_close(made.frames[:1], expected, atol=1e-4, rtol=0)
+
+
+def test_inputs_and_models_stay_as_they_were() -> None:
+    models, case = pair(), picture()
+    before = [p.clone() for net in (models.classifier.net, models.autoencoder.net) for p in net.parameters()]
+    pixels = case.pixels.clone()
+    explain(models, LatentShift(), [case], ["A"])
+    after = [p for net in (models.classifier.net, models.autoencoder.net) for p in net.parameters()]
+    assert all(torch.equal(a, b) and b.grad is None for a, b in zip(before, after, strict=True))
+    assert torch.equal(case.pixels, pixels)
+    assert case.pixels.grad is None
+
+
+def test_evaluations_that_become_frames_are_not_repeated() -> None:
+    made = one(seed=3)
+    assert made.cost.encodes == 1
+    assert made.cost.gradients == 1
+    assert made.cost.decodes <= 21 + 10
+
+
+def test_fixed_strengths_are_not_searched() -> None:
+    made = one(Settings(strengths=(-2.0, 1.0), frames=7))
+    assert made.stop is Stop.NOT_SEARCHED
+    assert made.strengths.tolist() == [-2, -1.5, -1, -0.5, 0, 0.5, 1]
+
+
+def test_a_zero_gradient_is_said_and_not_drawn() -> None:
+    models = pair()
+    with torch.no_grad():
+        models.classifier.net.weights.zero_()
+    made = one(models=models)
+    assert made.stop is Stop.ZERO_GRADIENT
+    assert not made.has_sweep
+    assert {c.name: c.verdict.value for c in made.checks}["gradient"] == "fail"
+
+
+def test_every_map_has_its_definition() -> None:
+    made = one(seed=5)
+    base, frames = made.frames[made.baseline, 0], made.frames[:, 0]
+    slow = {
+        "max": torch.stack([(f - base).abs() for f in frames]).max(0).values,
+        "mean": sum((f - base).abs() for f in frames) / len(frames),
+        "minmax": (frames[-1] - frames[0]).abs(),
+        "sliding": sum((frames[k + 1] - frames[k]).abs() for k in range(20)) / 20,
+        "extreme-2021": (frames[0] - base).abs(),
+    }
+    for name, expected in slow.items():
+        torch.testing.assert_close(one(Settings(map=name), seed=5).map, expected)
+
+
+def test_native_frames_change_only_the_square_that_the_models_saw() -> None:
+    case = picture(6, height=40, width=64)
+    made = explain(pair(), LatentShift(), [case], ["A"], RESIDUAL)[0]
+    frame = native_frame(made, 0)
+    assert frame.shape == case.pixels.shape
+    assert torch.equal(frame[:, :, :12], case.pixels[:, :, :12])
+    assert torch.equal(frame[:, :, 52:], case.pixels[:, :, 52:])
+    assert not torch.equal(frame, case.pixels)
+    assert torch.equal(native_frame(made, made.baseline), case.pixels)
+
+
+def test_native_size_needs_the_residual() -> None:
+    with pytest.raises(InputError, match="needs composition 'residual'"):
+        native_frame(one(), 0)
+
+
+def test_unknown_and_untrained_targets_are_refused_by_name() -> None:
+    models = pair()
+    with pytest.raises(TargetError, match="no target 'C'; it has A, B"):
+        one(target="C", models=models)
+    card = replace(models.classifier.card, untrained=("B",))
+    untrained = replace(models, classifier=replace(models.classifier, card=card))
+    with pytest.raises(TargetError, match="'B' of linear was never trained"):
+        one(target="B", models=untrained)
+
+
+def test_wrong_settings_say_what_is_wrong() -> None:
+    with pytest.raises(InputError, match="drop must lie in"):
+        Settings(drop=2)
+    with pytest.raises(InputError, match="map must be one of max"):
+        Settings(map="nose")
+    with pytest.raises(InputError, match="no method is called 'nose'"):
+        explain_with("nose", pair(), [picture()], ["A"])
+
+
+@pytest.mark.parametrize("name", ["latentshift", "grad", "integrated", "smoothgrad", "random-map", "centre-prior", "occlusion"])
+def test_every_method_gives_the_one_result(name: str) -> None:
+    made = METHODS[name].explain(pair(), [picture()], ["A", "B"], Settings(), None)
+    assert [e.target for e in made] == ["A", "B"]
+    for e in made:
+        assert e.map.shape == (SIZE, SIZE)
+        assert float(e.map.min()) >= 0
+        assert e.has_sweep == (name == "latentshift")
+        assert e.checks
