@@ -19,10 +19,12 @@ evaluate = typer.Typer(
 def register(app: typer.Typer) -> None:
     """Add the group to the program; an experiment that lives in a file of its own gets one line here."""
     from gifsplain.cli.bottleneck import bottleneck
+    from gifsplain.cli.directions import evaluate_directions
 
     for command in (overlap, randomisation, robustness, reconstruction, curves, counterfactual, alignment, shortcut):
         evaluate.command()(_with_setup(command))
     evaluate.command()(bottleneck)
+    evaluate.command("directions")(_with_setup(evaluate_directions))
     evaluate.command()(paper)
     evaluate.command()(panel)
     app.add_typer(evaluate, name="evaluate")

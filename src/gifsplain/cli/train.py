@@ -25,6 +25,10 @@ app = typer.Typer(no_args_is_help=True, help="Train an autoencoder or a classifi
 
 def register(program: typer.Typer) -> None:
     """Add the command group to the program."""
+    from gifsplain.cli.styleex import small_classifier, styleex
+
+    app.command("styleex")(styleex)
+    app.command("small-classifier")(small_classifier)
     program.add_typer(app, name="train")
 
 

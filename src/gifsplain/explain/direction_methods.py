@@ -1,4 +1,4 @@
-"""How each direction finder of this folder is made for a pair; the entries of `methods.METHODS` that are not Latent Shift."""
+"""How each direction finder is made for a pair: the entries of `methods.METHODS` beside Latent Shift."""
 
 from collections.abc import Callable
 from dataclasses import replace

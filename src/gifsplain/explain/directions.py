@@ -1,4 +1,4 @@
-"""Simple directions in latent space, controls for every other: principal components, random, mean gradient, label flip."""
+"""Simple latent directions, controls for every other: principal, random, mean gradient, label flip."""
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,7 @@ def principal_directions(latents: Float[Tensor, "n ..."], count: int = 20) -> Fl
     """Orthonormal principal directions of encoded latents, largest variance first; at most n - 1."""
     flat = latents.flatten(1)
     centred = (flat - flat.mean(0)).double()
-    rows = torch.linalg.svd(centred, full_matrices=False)[2][: min(count, len(latents) - 1)]
+    rows: Tensor = torch.linalg.svd(centred, full_matrices=False)[2][: min(count, len(latents) - 1)]
     return rows.to(latents.dtype).reshape(-1, *latents.shape[1:])
 
 
@@ -38,8 +38,9 @@ def mean_gradient(pair: Pair, latents: Latents, target: int) -> Float[Tensor, ".
     """The one unit direction that raises the logit most on average over `latents`, each counting alike."""
     gradients = score_gradients(pair, latents, target)
     norms = gradients.flatten(1).norm(dim=1).clamp_min(torch.finfo(gradients.dtype).tiny)
-    mean = (gradients / norms.reshape(-1, *[1] * (gradients.ndim - 1))).mean(0)
-    return mean / mean.norm()
+    mean: Tensor = (gradients / norms.reshape(-1, *[1] * (gradients.ndim - 1))).mean(0)
+    unit: Tensor = mean / mean.norm()
+    return unit
 
 
 def label_direction(width: int, w_dim: int, target: int) -> Float[Tensor, " e"]:

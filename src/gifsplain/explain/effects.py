@@ -213,7 +213,7 @@ def subset(
 
 @dataclass(frozen=True)
 class Table:
-    """Scores of all targets before and after every move of every image: both aims of all targets from one measurement."""
+    """Scores of all targets before and after every move of every image: serves both aims of all targets."""
 
     base: Float[Tensor, "n t"]
     moved: Float[Tensor, "n m 2 t"]

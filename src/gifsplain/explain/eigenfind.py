@@ -39,14 +39,13 @@ def jacobian_directions(
     vectors = torch.linalg.qr(basis)[0]
     images = torch.stack([_image_change(autoencoder, latent, vectors[:, k].reshape(shape)) for k in range(count)], 1)
     turn = torch.linalg.svd(images, full_matrices=False)[2]
-    return (vectors @ turn.T).T.reshape(count, *shape)
+    turned: Tensor = vectors @ turn.T
+    return turned.T.reshape(count, *shape)
 
 
 def _image_change(autoencoder: Autoencoder, latent: Tensor, direction: Tensor) -> Float[Tensor, " p"]:
     """J v: derivative of the picture along a latent direction."""
-    moved: Tensor = torch.autograd.functional.jvp(  # type: ignore[no-untyped-call]
-        lambda z: autoencoder.decode(z[None]), latent, direction
-    )[1]
+    moved: Tensor = torch.autograd.functional.jvp(lambda z: autoencoder.decode(z[None]), latent, direction)[1]
     return moved.flatten()
 
 

@@ -198,10 +198,10 @@ def _fit_attfind(
     )
     found = {}
     for j, target in enumerate(pair.targets):
-        rankings = [
+        raising, lowering = (
             rank_greedily(table.effects(aim).gains, settings.cover, 2 * settings.kept) for aim in attfind.aims(j)
-        ]
-        ranking = merge_aims(*rankings, settings.kept)
+        )
+        ranking = merge_aims(raising, lowering, settings.kept)
         steps = torch.zeros(len(ranking), styles.shape[1])
         for row, item in enumerate(ranking):
             steps[row, item.index] = item.sign * (extremes.high - extremes.low)[item.index]

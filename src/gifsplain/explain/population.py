@@ -96,7 +96,8 @@ class PopulationFinder:
     ) -> tuple[Float[Tensor, "..."], str, float]:
         """Directions added up, those that do not help left out, until the score has crossed 0.5 at `degree`."""
         way = -1.0 if start > 0.5 else 1.0
-        total, kept = torch.zeros_like(latent), []
+        total = torch.zeros_like(latent)
+        kept: list[str] = []
         before = best = float(torch.logit(torch.tensor(start), eps=1e-6))
         for step, label in zip(ordered, labels, strict=True):
             now = float(stage.moved_logits((latent + way * self.degree * (total + step))[None], i)[0, target])

@@ -1,4 +1,4 @@
-"""A linear probe in latent space: the direction along which a ridge regression predicts the score (Schutte et al. 2020)."""
+"""A linear probe: the latent direction along which a ridge regression predicts the score (Schutte et al. 2020)."""
 
 from typing import Literal
 
@@ -16,8 +16,8 @@ def probe_direction(
 ) -> Float[Tensor, "..."]:
     """Unit direction of steepest rise of a regularised linear prediction of the score from the latent.
 
-    Latents are standardised before the regression and the weights taken back after it; without both, weights point along
-    axes of tiny variance and change no picture. `logistic` predicts the sign of the logit, `ridge` the logit.
+    Latents are standardised before the regression and the weights taken back after it; without both, weights point
+    along axes of tiny variance and change no picture. `logistic` predicts the sign of the logit, `ridge` the logit.
 
     Args:
         latents: Of at least four images.
@@ -33,7 +33,8 @@ def probe_direction(
     weights = _ridge(features, logits.double(), penalty) if kind == "ridge" else _logistic(features, logits, penalty)
     # x = mean + spread * u: the step that raises w . u most, for latents of this spread, is spread * w
     direction = (weights * spread).to(latents.dtype)
-    return (direction / direction.norm()).reshape(latents.shape[1:])
+    unit: Tensor = direction / direction.norm()
+    return unit.reshape(latents.shape[1:])
 
 
 def _ridge(features: Float[Tensor, "n d"], wanted: Float[Tensor, " n"], penalty: float) -> Float[Tensor, " d"]:
@@ -42,9 +43,11 @@ def _ridge(features: Float[Tensor, "n d"], wanted: Float[Tensor, " n"], penalty:
     centred = wanted - wanted.mean()
     if d <= n:
         gram = features.T @ features + penalty * n * torch.eye(d, dtype=features.dtype)
-        return torch.linalg.solve(gram, features.T @ centred)
+        direct: Tensor = torch.linalg.solve(gram, features.T @ centred)
+        return direct
     kernel = features @ features.T + penalty * n * torch.eye(n, dtype=features.dtype)
-    return features.T @ torch.linalg.solve(kernel, centred)
+    through_images: Tensor = features.T @ torch.linalg.solve(kernel, centred)
+    return through_images
 
 
 def _logistic(features: Float[Tensor, "n d"], logits: Float[Tensor, " n"], penalty: float) -> Float[Tensor, " d"]:

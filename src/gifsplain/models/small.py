@@ -1,5 +1,6 @@
 """A small dense classifier for images of 32 to 256 pixels: cheap enough to sit inside a StyleEx training."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -50,7 +51,7 @@ class SmallClassifier(nn.Module):
         self.config = config
         widths = (config.channels, *config.widths)
         stages = [_first_stage(config.channels, config.widths[0])]
-        stages += [_stage(a, b) for a, b in zip(widths[1:-1], widths[2:], strict=True)]
+        stages += [_stage(a, b) for a, b in itertools.pairwise(widths)]
         self.stages = nn.ModuleList(stages)
         self.dropout = nn.Dropout(0.3)
         self.head = nn.Linear(config.widths[-1], len(config.targets))
@@ -85,7 +86,7 @@ def _first_stage(channels: int, width: int) -> nn.Sequential:
 def normalised_difference(
     maps: Sequence[Float[Tensor, "b d i j"]], reference: Sequence[Float[Tensor, "b d i j"]]
 ) -> Float[Tensor, ""]:
-    """Mean absolute difference of feature maps in units of the reference's mean absolute value, averaged over layers."""
+    """Mean absolute difference of feature maps by the reference's mean absolute value, averaged over layers."""
     terms = [F.l1_loss(a.float(), b.float()) / b.float().abs().mean() for a, b in zip(maps, reference, strict=True)]
     total: Tensor = sum(terms[1:], terms[0])
     return total / len(terms)

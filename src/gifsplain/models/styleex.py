@@ -1,4 +1,4 @@
-"""A StyleEx as a pair: the explained classifier, and generator and encoder as an autoencoder over W or over style space."""
+"""A StyleEx as a pair: the explained classifier, and an autoencoder over W or over style space."""
 
 import json
 from dataclasses import dataclass, replace
@@ -144,7 +144,8 @@ def read_small_classifier(path: Path, prefix: str = "") -> SmallClassifier:
     """A frozen small classifier from a safetensors file with its configuration in the header."""
     if not path.is_file():
         raise WeightsError(
-            f"expected weights of a small classifier at {path}, found none; train one with `gifsplain train small-classifier`"
+            f"expected weights of a small classifier at {path}, found none; train one with "
+            "`gifsplain train small-classifier`"
         )
     with safe_open(path, framework="pt") as file:
         header = file.metadata() or {}

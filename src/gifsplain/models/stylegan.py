@@ -1,8 +1,9 @@
-"""StyleGAN2 in plain PyTorch: mapping, synthesis from an explicit style tensor, encoder, discriminator (Karras et al. 2020).
+"""StyleGAN2 in plain PyTorch: mapping, synthesis from a style tensor, encoder, discriminator (Karras et al. 2020).
 
 No noise inputs: decoding is deterministic. Images enter and leave in [0, 1]; the networks work in [-1, 1].
 """
 
+import itertools
 import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, NamedTuple, cast
@@ -31,7 +32,7 @@ class StyleConfig:
     w_dim: int = 64
     mapping_layers: int = 4
     condition: Condition = "none"
-    """`concat`: the generator sees `[w ; 2 p - 1]` with the explained classifier's probabilities p (Lang et al. 2021)."""
+    """`concat`: the generator sees `[w ; 2 p - 1]` with the classifier's probabilities p (Lang et al. 2021)."""
     targets: tuple[str, ...] = ("Cardiomegaly", "Effusion")
 
     def __post_init__(self) -> None:
@@ -88,12 +89,12 @@ def smoothing_filter(channels: int, gain: float) -> Float[Tensor, "c 1 4 4"]:
 
 
 def activate(maps: Tensor) -> Tensor:
-    """Leaky rectifier of slope 0.2; its gain sqrt 2 is the caller's, in weights and biases (it commutes with the rectifier)."""
+    """Leaky rectifier of slope 0.2; its gain sqrt 2, which commutes with it, is in the caller's weights and biases."""
     return F.leaky_relu(maps, 0.2)
 
 
 class EqualLinear(nn.Module):
-    """Linear layer with unit-variance weights scaled when used, so that Adam treats every layer alike (Karras et al. 2018)."""
+    """Linear layer with unit-variance weights scaled when used: Adam treats all layers alike (Karras et al. 2018)."""
 
     def __init__(self, n_in: int, n_out: int, *, bias: float = 0.0, rate: float = 1.0) -> None:
         super().__init__()
@@ -141,7 +142,7 @@ class EqualConv(nn.Module):
 
 
 class StyledConv(nn.Module):
-    """Modulated convolution with shared weights: scale the input by the style, convolve, scale the output (Karras et al. 2020)."""
+    """Modulated convolution: scale the input by the style, convolve, scale the output (Karras et al. 2020)."""
 
     blur: Tensor
 
@@ -206,7 +207,7 @@ class Synthesis(nn.Module):
         widths = config.widths
         self.constant = nn.Parameter(torch.randn(1, widths[0], 4, 4))
         convs = [StyledConv(widths[0], widths[0])]
-        for before, after in zip(widths[:-1], widths[1:], strict=True):
+        for before, after in itertools.pairwise(widths):
             convs += [StyledConv(before, after, up=True), StyledConv(after, after)]
         self.convs = nn.ModuleList(convs)
         self.to_images = nn.ModuleList(StyledConv(width, config.channels, kernel=1, image=True) for width in widths)
@@ -218,7 +219,7 @@ class Synthesis(nn.Module):
 
     @property
     def searched(self) -> int:
-        """Number of convolution style coordinates; they come first in the style tensor, the image layers' after them."""
+        """Number of convolution style coordinates: first in the style tensor, the image layers' follow."""
         return sum(self.lengths)
 
     def styles(self, codes: Float[Tensor, "b d"]) -> Float[Tensor, "b s"]:
@@ -254,10 +255,8 @@ class Trunk(nn.Module):
         widths = config.widths[::-1]
         self.entry = EqualConv(config.channels, widths[0], 1)
         self.first = nn.ModuleList(EqualConv(a, a, 3) for a in widths[:-1])
-        self.second = nn.ModuleList(EqualConv(a, b, 3, down=True) for a, b in zip(widths[:-1], widths[1:], strict=True))
-        self.skip = nn.ModuleList(
-            EqualConv(a, b, 1, down=True, active=False) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.second = nn.ModuleList(EqualConv(a, b, 3, down=True) for a, b in itertools.pairwise(widths))
+        self.skip = nn.ModuleList(EqualConv(a, b, 1, down=True, active=False) for a, b in itertools.pairwise(widths))
 
     def forward(self, images: Maps) -> Maps:
         """Maps of 4 by 4."""
@@ -283,7 +282,7 @@ class Encoder(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images and classifier probabilities to realness; the probabilities enter by projection (Miyato and Koyama 2018)."""
+    """Images and classifier probabilities to realness, the latter by projection (Miyato and Koyama 2018)."""
 
     def __init__(self, config: StyleConfig) -> None:
         super().__init__()
@@ -304,7 +303,7 @@ class Discriminator(nn.Module):
 
 
 def batch_deviation(maps: Maps, group: int = 4) -> Float[Tensor, "b 1 h w"]:
-    """Standard deviation within groups of images, averaged to one number an image: shows a collapse to the discriminator."""
+    """Mean standard deviation within groups of images, one number an image: shows a collapse to the critic."""
     b, _, h, w = maps.shape
     group = math.gcd(b, group)
     grouped = maps.float().reshape(group, b // group, -1)

@@ -65,7 +65,7 @@ class StyleExConfig:
     evaluate_every: int = 500
     data: DataConfig = field(default_factory=lambda: DataConfig(sources=()))
     chances: dict[str, float] = field(default_factory=dict)
-    """How often an image is drawn, by the manifest's column `source`; 1 where nothing is said, 0 leaves a source out."""
+    """How often an image is drawn, by the manifest's column `source`; 1 where nothing is said, 0 never."""
     classifier: Path = Path("classifier.safetensors")
     """The explained classifier: weights of `train small-classifier`."""
 

@@ -40,8 +40,8 @@ def train_styleex(config: StyleExConfig, folder: Path, *, resume: bool = False) 
     classifier = read_small_classifier(config.classifier)
     if classifier.config.targets != config.model.targets or classifier.config.size != config.model.size:
         raise ConfigurationError(
-            f"{config.classifier} explains {classifier.config.targets} at {classifier.config.size} px, the configuration "
-            f"wants {config.model.targets} at {config.model.size} px; change one of them"
+            f"{config.classifier} explains {classifier.config.targets} at {classifier.config.size} px, the "
+            f"configuration wants {config.model.targets} at {config.model.size} px; change one of them"
         )
     pictures = _Pictures(folder / "pictures", data.held[:SHOWN].float() / 255, classifier)
     trainee = StyleExTrainee(config, data, classifier, fabric, pictures.draw)

@@ -1,0 +1,95 @@
+"""`gifsplain directions`: fit population methods to a pair of models; `gifsplain evaluate directions`; their pages."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from gifsplain.evaluate.config import Setup
+
+app = typer.Typer(
+    no_args_is_help=True, help="Directions that hold for many images: EigenFind, AttFind, probes, controls."
+)
+
+ManifestArgument = Annotated[Path, typer.Argument(help="CSV with path, labels, split; patient_id where known.")]
+ClassifierOption = Annotated[str, typer.Option(help="Name as in `gifsplain models list`.")]
+AutoencoderOption = Annotated[str, typer.Option(help="Name as in `gifsplain models list`.")]
+SplitOption = Annotated[str, typer.Option(help="Rows of the manifest.")]
+SourceOption = Annotated[list[str] | None, typer.Option(help="Only rows with this source; repeatable.")]
+
+
+def register(program: typer.Typer) -> None:
+    """Add the command group to the program."""
+    program.add_typer(app, name="directions")
+
+
+@app.command()
+def fit(
+    manifest: ManifestArgument,
+    classifier: ClassifierOption = "cxr",
+    autoencoder: AutoencoderOption = "cxr",
+    split: SplitOption = "val",
+    source: SourceOption = None,
+    limit: Annotated[int, typer.Option(help="Most images, drawn by seed.")] = 200,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File; by default in the user's cache, where it is found.")
+    ] = None,
+) -> None:
+    """Learn the directions of `--method eigenfind, pca, probe ...` on images that are not explained."""
+    from gifsplain.evaluate.selection import selection_images
+    from gifsplain.explain import fits
+    from gifsplain.models.load import load_models
+
+    pair = load_models(classifier, autoencoder)
+    images = selection_images(manifest, pair.autoencoder.card, split=split, sources=tuple(source or ()), limit=limit)
+    found = fits.fit_pair(pair, images.to(pair.device), done=lambda method: typer.echo(f"fitted {method}", err=True))
+    path = output or fits.cache_path(pair)
+    fits.save(found, path)
+    typer.echo(f"wrote {path}")
+
+
+@app.command()
+def pages(
+    manifest: ManifestArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for index.html and one page a direction.")],
+    classifier: ClassifierOption = "styleex",
+    autoencoder: AutoencoderOption = "styleex",
+    method: Annotated[str, typer.Option(help="Population method whose directions are shown.")] = "eigenfind",
+    target: Annotated[list[str] | None, typer.Option("--target", "-t", help="Targets; by default all.")] = None,
+    split: SplitOption = "test",
+    source: SourceOption = None,
+    limit: Annotated[int, typer.Option(help="Images to look for examples among.")] = 60,
+    shown: Annotated[int, typer.Option(help="Examples a page.")] = 6,
+) -> None:
+    """A page for each direction: before and after with scores, animation, what else changed, room to write."""
+    from gifsplain.evaluate.selection import selection_images
+    from gifsplain.models.load import load_models
+    from gifsplain.render.direction_pages import write_pages
+
+    pair = load_models(classifier, autoencoder)
+    images = selection_images(manifest, pair.autoencoder.card, split=split, sources=tuple(source or ()), limit=limit)
+    path = write_pages(pair, images.to(pair.device), method, tuple(target or pair.targets), output, shown=shown)
+    typer.echo(f"wrote {path}")
+
+
+def evaluate_directions(
+    setup: "Setup",
+    selection_split: Annotated[str, typer.Option(help="Where directions are ranked.")] = "val",
+    selection: Annotated[int, typer.Option(help="Most images that rank directions.")] = 150,
+    attfind_images: Annotated[int, typer.Option(help="Images on which AttFind tries every coordinate; 0: none.")] = 40,
+) -> None:
+    """Share of held-out images that AttFind, EigenFind, their controls and the gradient explain; and at what cost."""
+    from gifsplain.cli.console import table
+    from gifsplain.evaluate import directions_report
+    from gifsplain.evaluate.directions import DirectionsPlan
+
+    plan = DirectionsPlan(attfind_images=attfind_images, seed=setup.seed)
+    config = directions_report.DirectionsConfig(setup, plan, selection_split, selection)
+    report = directions_report.run(config, lambda step: typer.echo(f"measured {step}", err=True))
+    for by in ("length", "budget"):
+        frame = directions_report.share_table(report.shares, by)
+        table([list(frame.columns), *frame.itertuples(index=False)])
+    for sentence in report.words:
+        typer.echo(f"* {sentence}")
+    typer.echo(f"\n{setup.out / 'directions'}")
