@@ -1,6 +1,7 @@
 """Configurations: YAML there and back, every mistake named."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,8 +14,14 @@ from gifsplain.train import config
 from gifsplain.train.config import LoopConfig
 
 
+class Side(StrEnum):
+    LEFT = "left"
+    RIGHT = "right"
+
+
 @dataclass(frozen=True)
 class Inner:
+    place: Side = Side.LEFT
     names: tuple[str, ...] = ()
     size: tuple[int, int] = (3, 3)
     mode: Literal["fast", "slow"] = "fast"
@@ -37,7 +44,12 @@ outers = st.builds(
     rate=st.floats(allow_nan=False),
     count=st.none() | st.integers(),
     weights=st.dictionaries(names, st.floats(allow_nan=False), max_size=3),
-    inner=st.builds(Inner, names=st.lists(names, max_size=3).map(tuple), size=st.tuples(st.integers(), st.integers())),
+    inner=st.builds(
+        Inner,
+        place=st.sampled_from(Side),
+        names=st.lists(names, max_size=3).map(tuple),
+        size=st.tuples(st.integers(), st.integers()),
+    ),
     loop=st.builds(LoopConfig, seed=st.integers(0, 99), deterministic=st.booleans()),
 )
 
@@ -57,6 +69,7 @@ def test_yaml_round_trip(tmp_path_factory: pytest.TempPathFactory, value: Outer)
         ({"path": "x", "rate": "fast"}, "rate must be a number, got 'fast'"),
         ({"path": "x", "count": 1.5}, r"count must be int, got 1.5 \(float\)"),
         ({"path": "x", "inner": {"mode": "other"}}, r"inner.mode must be one of \['fast', 'slow'\], got 'other'"),
+        ({"path": "x", "inner": {"place": "up"}}, r"inner.place must be one of \['left', 'right'\], got 'up'"),
         ({"path": "x", "inner": {"names": "a"}}, "inner.names must be a list, got 'a'"),
         ({"path": "x", "inner": {"names": ["a", 2]}}, r"inner.names\[1\] must be str, got 2"),
         ({"path": "x", "inner": {"size": [1]}}, "inner.size must be a list of 2"),
@@ -104,3 +117,12 @@ def test_resuming_with_another_configuration_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"another configuration \(rate: 0.001 there, 0.1 now\)"):
         config.require_same(old, new, tmp_path, free=("loop.checkpoint_minutes",))
     config.require_same(old, old, tmp_path)
+
+
+def test_part_that_is_given_in_part_keeps_its_own_defaults() -> None:
+    @dataclass(frozen=True)
+    class Special:
+        loop: LoopConfig = field(default_factory=lambda: LoopConfig(monitor="val/auc", patience=5))
+
+    made = config.from_dict(Special, {"loop": {"seed": 3}})
+    assert made.loop == LoopConfig(seed=3, monitor="val/auc", patience=5)

@@ -1,0 +1,71 @@
+"""Retrain the built-in pair from the data: `make models` (or `python examples/make_models.py --data ../shared/data`).
+
+Runs the package's own training commands with the configurations in `examples/training`, in the order of `STEPS`, and puts the
+results where the package keeps its weights. Interrupted, it goes on where it was when it is started again.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gifsplain.io import files
+from gifsplain.models import builtin
+from gifsplain.train.autoencoder import AutoencoderTraining, train_autoencoder
+from gifsplain.train.classifier import ClassifierTraining, train_classifier
+from gifsplain.train.config import from_dict
+from gifsplain.train.progress import make_reporter
+
+HERE = Path(__file__).parent
+DATA = "../shared/data"
+"""How the configurations write the folder of the data."""
+STEPS: tuple[tuple[str, str], ...] = (("classifier", "classifier"), ("autoencoder", "autoencoder"))
+"""Configuration and output folder, in order; a folder's name is what later configurations call it."""
+SHIPPED = {"classifier": builtin.CLASSIFIER_FILE, "autoencoder": builtin.AUTOENCODER_FILE}
+"""Output folder and the name of its model in the package."""
+
+
+def read(name: str, data: Path, output: Path) -> dict[str, Any]:
+    """A configuration with the folders of this run."""
+    text = (HERE / "training" / f"{name}.yaml").read_text(encoding="utf-8")
+    values: dict[str, Any] = yaml.safe_load(text.replace(DATA, str(data)).replace("OUT/", f"{output}/"))
+    return values
+
+
+def train(name: str, values: dict[str, Any], folder: Path) -> None:
+    """One training, from its checkpoint where there is one."""
+    reporter = make_reporter(name)
+    if "model" in values:
+        train_autoencoder(from_dict(AutoencoderTraining, values), folder, resume=True, reporter=reporter)
+    else:
+        train_classifier(from_dict(ClassifierTraining, values), folder, resume=True, reporter=reporter)
+
+
+def ship(folder: Path, stem: str, weights: Path) -> None:
+    """Copy a finished model into `weights` under its name in the package."""
+    kind = stem.removeprefix("cxr-")
+    files.write_bytes(weights / f"{stem}.safetensors", (folder / f"{kind}.safetensors").read_bytes())
+    card = json.loads((folder / f"{kind}.json").read_text(encoding="utf-8")) | {"name": "cxr"}
+    files.write_text(weights / f"{stem}.json", json.dumps(card, indent=1, ensure_ascii=False) + "\n")
+
+
+def main() -> None:
+    """Train, then ship."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path(DATA))
+    parser.add_argument("--output", type=Path, default=Path("out/models"))
+    parser.add_argument("--weights", type=Path, default=builtin.weights_folder(), help="where the package keeps them")
+    options = parser.parse_args()
+    if not (options.data / "metadata.csv").is_file():
+        sys.exit(f"{options.data} holds no metadata.csv; see docs/built-in-models.md for the data")
+    for name, folder in STEPS:
+        train(name, read(name, options.data, options.output), options.output / folder)
+    for folder, stem in SHIPPED.items():
+        ship(options.output / folder, stem, options.weights)
+
+
+if __name__ == "__main__":
+    main()

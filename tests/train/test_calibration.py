@@ -1,0 +1,61 @@
+"""Calibration against exhaustive search and scikit-learn."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from gifsplain.train import calibration
+
+
+def drawn(seed: int, ties: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, 40).astype(float)
+    logits = rng.normal(labels * 1.5 - 2, 1.3)
+    return labels, np.round(logits) if ties else logits
+
+
+def youden(labels: np.ndarray, called: np.ndarray) -> float:
+    return float(called[labels == 1].mean() - called[labels == 0].mean())
+
+
+@given(st.integers(0, 5000), st.booleans())
+def test_half_is_the_operating_point(seed: int, ties: bool) -> None:
+    """No threshold of the ROC curve does better than a score of 0.5 after calibration."""
+    labels, logits = drawn(seed, ties)
+    assume(0 < labels.sum() < len(labels))
+    offsets, temperatures = calibration.fit(labels[:, None], logits[:, None])
+    scores = 1 / (1 + np.exp(-(logits - offsets[0]) / temperatures[0]))
+    false, true, _ = roc_curve(labels, logits)
+    assert youden(labels, scores >= 0.5) == pytest.approx((true - false).max())
+    assert temperatures[0] > 0 and not (scores == 0.5).any()
+
+
+@given(st.integers(0, 5000), st.booleans())
+def test_area_agrees_with_scikit_learn(seed: int, ties: bool) -> None:
+    labels, logits = drawn(seed, ties)
+    assume(0 < labels.sum() < len(labels))
+    assert calibration.area_under_curve(labels, logits) == pytest.approx(roc_auc_score(labels, logits))
+
+
+def test_temperature_is_the_balanced_logistic_fit_without_intercept() -> None:
+    labels, logits = drawn(3)
+    offset = calibration.operating_point(labels, logits)
+    model = LogisticRegression(C=1e9, fit_intercept=False, class_weight="balanced", tol=1e-10, max_iter=1000)
+    slope = model.fit((logits - offset)[:, None], labels).coef_[0, 0]
+    assert calibration.temperature(labels, logits, offset) == pytest.approx(1 / slope, rel=1e-3)
+
+
+def test_unknown_labels_do_not_count() -> None:
+    labels, logits = drawn(5)
+    more = np.concatenate([labels, [np.nan] * 5]), np.concatenate([logits, [99.0] * 5])
+    assert calibration.operating_point(*more) == calibration.operating_point(labels, logits)
+    assert calibration.area_under_curve(*more) == calibration.area_under_curve(labels, logits)
+
+
+def test_target_without_positives_stays_uncalibrated() -> None:
+    offsets, temperatures = calibration.fit(np.zeros((5, 1)), np.arange(5.0)[:, None])
+    assert (offsets[0], temperatures[0]) == (0, 1)
+    assert np.isnan(calibration.area_under_curve(np.zeros(5), np.arange(5.0)))

@@ -1,0 +1,107 @@
+"""The commands themselves: a real process, killed without warning, goes on to the same curve; quiet when piped."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from typer.testing import CliRunner
+
+from gifsplain.cli import train as commands
+from gifsplain.errors import ConfigurationError
+from gifsplain.train import given
+from gifsplain.train.autoencoder import AutoencoderTraining
+from gifsplain.train.loop import CHECKPOINT, read_checkpoint
+from gifsplain.train.records import read_history
+
+from . import phantoms
+
+TRAINING = {
+    "model": {"size": 16, "patch": 2, "widths": [8], "blocks": [1], "decoder_blocks": [1], "bottleneck": [8, 2, 2]},
+    "loop": {"accelerator": "cpu", "log_every": 5, "checkpoint_minutes": 0.001, "deterministic": True},
+    "epochs": 150,
+    "evaluate_epochs": 25,
+    "batch_size": 8,
+}
+
+
+def arguments(folder: Path, output: str, *more: str) -> list[str]:
+    return ["autoencoder", "--config", str(folder / "config.yaml"), "-o", str(folder / output), *more]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    manifest = phantoms.write(tmp_path / "phantoms", count=24)
+    rows = {"size": 16, "cache": str(tmp_path / "cache"), "sources": [{"manifest": str(manifest)}]}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(TRAINING | {"data": rows}))
+    return tmp_path
+
+
+def test_command_writes_everything_and_says_where(folder: Path) -> None:
+    result = CliRunner().invoke(commands.app, arguments(folder, "out", "--set", "epochs=2", "--set", "loop.seed=4"))
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"wrote {folder / 'out' / 'autoencoder.safetensors'}\n"
+    assert result.stderr == ""  # no bar where nobody watches
+    names = {path.name for path in (folder / "out").iterdir()}
+    assert names >= {
+        "autoencoder.safetensors",
+        "autoencoder.json",
+        "config.yaml",
+        "history.jsonl",
+        "last.ckpt",
+        "tensorboard",
+    }
+    assert yaml.safe_load((folder / "out" / "config.yaml").read_text())["loop"]["seed"] == 4
+
+
+@pytest.mark.slow
+def test_killed_process_resumes_to_the_same_curve(folder: Path) -> None:
+    program = [sys.executable, "-c", "from gifsplain.cli import train; train.app()"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(program + arguments(folder, "killed"), env=environment, stdout=subprocess.DEVNULL)
+    checkpoint = folder / "killed" / CHECKPOINT
+    for _ in range(3000):
+        if checkpoint.exists() or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it was too fast to be killed"
+    reached = read_checkpoint(checkpoint)["step"]
+    for output, more in (("killed", ["--resume"]), ("whole", [])):
+        done = subprocess.run(
+            program + arguments(folder, output, *more), env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+    steps = read_history(folder / "whole")[-1]["step"]
+    assert 0 < reached < steps
+    assert read_history(folder / "killed") == read_history(folder / "whole")
+    ours, theirs = (read_checkpoint(folder / name / CHECKPOINT)["trainee"]["model"] for name in ("killed", "whole"))
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_options_change_the_file(folder: Path) -> None:
+    options = given.Given(config=folder / "config.yaml", overrides=("rate=0.5",), data=("x.csv",), where=("a=1",))
+    made = given.settings(AutoencoderTraining, options)
+    assert (made.rate, made.data.sources[0].manifest, made.data.sources[0].where) == (0.5, "x.csv", ("a=1",))
+    assert made.data.size == 16 and made.model.bottleneck == (8, 2, 2)
+
+
+@pytest.mark.parametrize("depth", [18, 50, 101, 151])
+def test_depth_and_bottleneck_make_the_papers_model(depth: int) -> None:
+    model = given.autoencoder_model(None, depth, "512x3x3", None)
+    made = given.settings(AutoencoderTraining, given.Given(data=("x.csv",)), model)
+    assert made.model.bottleneck == (512, 3, 3) and made.model.latent_size == 4608
+    assert sum(made.model.blocks) * (2 if depth == 18 else 3) == {18: 16, 50: 48, 101: 99, 151: 150}[depth]
+
+
+def test_bad_options_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="such as 512x3x3, got '512x3'"):
+        given.parse_bottleneck("512x3")
+    with pytest.raises(ConfigurationError, match="no data: name a manifest"):
+        given.settings(AutoencoderTraining, given.Given())

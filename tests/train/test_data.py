@@ -1,0 +1,107 @@
+"""Pixels equal what the models see elsewhere; batches show every row once an epoch over all processes."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gifsplain.io.images import load_image
+from gifsplain.models.prepare import to_image
+from gifsplain.models.protocols import ModelCard
+from gifsplain.train import boxes, data, pixels
+from gifsplain.train.rows import DataConfig, SourceConfig, Table
+
+from . import phantoms
+
+
+def test_pixels_equal_what_every_other_command_sees(tmp_path: Path) -> None:
+    path = phantoms.write(tmp_path, count=4)
+    dataset = data.open_dataset(DataConfig((SourceConfig(str(path)),), size=16, cache=tmp_path / "cache"))
+    card = ModelCard(name="m", kind="autoencoder", size=16)
+    for i in range(4):
+        expected = to_image(load_image(tmp_path / f"{i:03d}.png"), card)
+        assert (dataset.images(np.asarray([i]))[0] - expected).abs().max() <= 0.5 / 255 + 1e-6
+
+
+def test_cache_is_used_until_a_file_changes(tmp_path: Path) -> None:
+    path = phantoms.write(tmp_path, count=3)
+    config = DataConfig((SourceConfig(str(path)),), size=16, cache=tmp_path / "cache")
+    seen: list[int] = []
+    data.open_dataset(config, seen.append)
+    assert seen == [1, 2, 3]
+    data.open_dataset(config, seen.append)
+    assert seen == [1, 2, 3]
+    phantoms.draw(np.random.default_rng(5), big=True, spot=True, size=22).save(tmp_path / "001.png")
+    data.open_dataset(config, seen.append)
+    assert seen == [1, 2, 3, 1, 2, 3]
+
+
+def test_torchxrayvision_range_becomes_unit_range() -> None:
+    grey = np.linspace(-1024, 1024, 16, dtype=np.float32).reshape(1, 4, 4)
+
+    class Fake:
+        imgpath = "x"
+
+        def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+            return {"img": grey}
+
+        def string(self) -> str:
+            return "Fake"
+
+    picture = pixels.DatasetImage(Fake(), 0).load()
+    torch.testing.assert_close(picture.pixels, torch.linspace(0, 1, 16).reshape(1, 4, 4))
+
+
+@given(st.integers(1, 30), st.integers(1, 7), st.integers(1, 3), st.integers(0, 5))
+def test_each_epoch_shows_each_row_once_over_all_processes(count: int, batch: int, world: int, seed: int) -> None:
+    rows = np.arange(100, 100 + count)
+    shown = [
+        data.batch_indices(rows, step, batch_size=batch, seed=seed, rank=rank, world=world)
+        for step in range(2 * count)
+        for rank in range(world)
+    ]
+    order = np.concatenate(shown)[: 2 * count]
+    assert sorted(order[:count]) == sorted(order[count:]) == rows.tolist()
+
+
+def test_order_changes_between_epochs_and_seeds_but_not_between_calls() -> None:
+    rows = np.arange(50)
+    first = data.batch_indices(rows, 0, batch_size=50, seed=0)
+    np.testing.assert_array_equal(first, data.batch_indices(rows, 0, batch_size=50, seed=0))
+    assert not np.array_equal(first, data.batch_indices(rows, 1, batch_size=50, seed=0))
+    assert not np.array_equal(first, data.batch_indices(rows, 0, batch_size=50, seed=1))
+
+
+def test_weights_decide_how_often_a_row_is_drawn() -> None:
+    rows = np.asarray([7, 8, 9])
+    drawn = np.concatenate(
+        [data.batch_indices(rows, s, batch_size=10, seed=0, weights=np.asarray([3.0, 1.0, 0.0])) for s in range(300)]
+    )
+    shares = [(drawn == row).mean() for row in rows]
+    assert shares[2] == 0 and abs(shares[0] - 0.75) < 0.03
+
+
+def test_split_without_rows_is_refused(tmp_path: Path) -> None:
+    path = phantoms.write(tmp_path, count=2)
+    dataset = data.open_dataset(DataConfig((SourceConfig(str(path)),), size=16, cache=tmp_path / "cache"))
+    with pytest.raises(ValueError, match=r"no row is in split 'val'; splits are \['train'\]"):
+        dataset.rows("val")
+
+
+def test_boxes_follow_the_centre_crop(tmp_path: Path) -> None:
+    """The left half of a 40 x 20 image's central square is the left half of what the model sees."""
+    facts = pd.DataFrame({"path": ["a.png", ""], "width": ["40", ""], "height": ["20", ""]})
+    table = Table(("a", "b"), (), np.asarray(["p", "q"]), np.asarray(["val"] * 2), np.zeros((2, 1)), np.ones(2), facts)
+    (tmp_path / "boxes.csv").write_text("path,label,x,y,w,h\na.png,Infiltration,10,0,10,20\nz.png,Mass,0,0,1,1\n")
+    dataset = SimpleNamespace(table=table)
+    config = DataConfig((), targets=("Lung Opacity",), unions={"Lung Opacity": ("Infiltration",)})
+    found = boxes.read_boxes(tmp_path / "boxes.csv", dataset, config)  # type: ignore[arg-type]
+    masks = boxes.draw(found, np.asarray([0, 1]), 1, 8)
+    expected = torch.zeros(8, 8)
+    expected[:, :4] = 1
+    assert torch.equal(masks[0, 0], expected) and not masks[1].any()

@@ -1,0 +1,202 @@
+"""Rows: bad ones are named, patients stay in one split, labels mean what the manifest says."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gifsplain.errors import InputError
+from gifsplain.train import data, rows
+from gifsplain.train.rows import DataConfig, SourceConfig
+
+from . import phantoms
+
+
+def config(manifest: Path, **options: object) -> DataConfig:
+    return DataConfig((SourceConfig(str(manifest)),), size=16, cache=manifest.parent / "cache", **options)  # type: ignore[arg-type]
+
+
+def manifest(folder: Path, text: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(0)
+    for name in "abc":
+        phantoms.draw(rng, big=True, spot=False, size=20).save(folder / f"{name}.png")
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n but no more")
+    path = folder / "manifest.csv"
+    path.write_text(text)
+    return path
+
+
+BAD = """path,patient_id,split,Mass
+a.png,p1,train,1
+missing.png,p2,train,0
+b.png,,train,0
+c.png,p3,holdout,2
+a.png,p1,train,1
+broken.png,p4,val,0
+,p5,train,0
+"""
+
+
+def test_every_bad_row_is_named_with_its_reason(tmp_path: Path) -> None:
+    path = manifest(tmp_path / "d", BAD)
+    with pytest.raises(InputError, match="5 of 7 rows cannot be used") as caught:
+        data.open_dataset(config(path, targets=("Mass",)))
+    text = str(caught.value)
+    for part in (
+        r"manifest.csv line 3 (missing.png): " + str(tmp_path / "d" / "missing.png") + " does not exist",
+        "manifest.csv line 4 (b.png): it has no patient_id",
+        "manifest.csv line 5 (c.png): Mass must be 0, 1 or empty, got '2'; "
+        "split must be one of train, val, test, got 'holdout'",
+        "manifest.csv line 6 (a.png): the same image as manifest.csv line 2 (a.png)",
+        "manifest.csv line 8 (): it names no image",
+        "set data.bad_rows=report",
+    ):
+        assert part in text
+
+
+def test_unreadable_image_is_named(tmp_path: Path) -> None:
+    path = manifest(tmp_path / "d", "path,patient_id,split\na.png,p1,train\nbroken.png,p4,val\n")
+    with pytest.raises(InputError, match=r"1 of 2 rows cannot be used:\n  manifest.csv line 3 \(broken.png\): "):
+        data.open_dataset(config(path))
+
+
+def test_reported_bad_rows_are_left_out_and_written_down(tmp_path: Path) -> None:
+    path = manifest(tmp_path / "d", BAD)
+    dataset = data.open_dataset(config(path, targets=("Mass",), bad_rows="report"))
+    assert [name.split("(")[1] for name in dataset.table.names] == ["a.png)"]
+    assert len(dataset.pixels) == 1
+    data.write_bad_rows(dataset.bad, tmp_path)
+    written = (tmp_path / "bad_rows.csv").read_text().splitlines()
+    assert written[0] == "row,reason" and len(written) == 7
+
+
+def test_patient_in_two_splits_is_refused_by_name(tmp_path: Path) -> None:
+    text = "path,patient_id,split\na.png,p1,train\nb.png,p1,val\nc.png,p2,train\n"
+    with pytest.raises(InputError, match="1 patients are in more than one split: p1; give each patient one split"):
+        rows.read_rows(config(manifest(tmp_path / "d", text)))
+
+
+def test_split_is_made_by_patient_where_none_is_declared(tmp_path: Path) -> None:
+    path = phantoms.write(tmp_path, count=60, splits=False)
+    table, bad = rows.read_rows(config(path))
+    assert not bad
+    assert set(table.splits) == {"train", "val", "test"}
+    by_patient: dict[str, set[str]] = {}
+    for patient, split in zip(table.patients, table.splits, strict=True):
+        by_patient.setdefault(patient, set()).add(split)
+    assert len(by_patient) == 30 and all(len(splits) == 1 for splits in by_patient.values())
+
+
+@given(st.text(min_size=1, max_size=20), st.floats(0, 0.5), st.floats(0, 0.5))
+def test_hashed_split_depends_on_nothing_else_and_grows_monotonically(patient: str, val: float, more: float) -> None:
+    assert rows.hashed_split(patient, (val, 0.2)) == rows.hashed_split(patient, (val, 0.2))
+    if rows.hashed_split(patient, (val, 0.0)) == "val":
+        assert rows.hashed_split(patient, (val + more, 0.0)) == "val"
+
+
+def test_hashed_split_has_the_asked_for_shares() -> None:
+    found = [rows.hashed_split(f"patient {i}", (0.1, 0.2)) for i in range(4000)]
+    assert abs(found.count("val") / 4000 - 0.1) < 0.02
+    assert abs(found.count("test") / 4000 - 0.2) < 0.02
+
+
+def test_labels_of_names(tmp_path: Path) -> None:
+    text = "path,patient_id,split,labels\na.png,p1,train,Mass|Pneumonia\nb.png,p2,val,No Finding\nc.png,p3,test,\n"
+    unions = {"Lung Opacity": ("Pneumonia", "Infiltration")}
+    table, _ = rows.read_rows(config(manifest(tmp_path / "d", text), targets=("Mass", "Lung Opacity"), unions=unions))
+    np.testing.assert_array_equal(table.labels, [[1, 1], [0, 0], [np.nan, np.nan]])
+
+
+def test_labels_of_columns_and_their_union(tmp_path: Path) -> None:
+    text = "path,patient_id,split,A,B\na.png,p1,train,1,\nb.png,p2,val,0,-1\nc.png,p3,test,0.0,0\n"
+    table, _ = rows.read_rows(config(manifest(tmp_path / "d", text), targets=("A", "AB"), unions={"AB": ("A", "B")}))
+    np.testing.assert_array_equal(table.labels, [[1, 1], [0, np.nan], [0, 0]])
+
+
+def test_source_knows_only_some_targets_and_rules_choose_rows(tmp_path: Path) -> None:
+    text = (
+        "path,patient_id,split,labels,view\na.png,p1,train,Mass,PA\nb.png,p2,val,No Finding,AP\nc.png,p3,test,Mass,L\n"
+    )
+    path = str(manifest(tmp_path / "d", text))
+    source = SourceConfig(path, where=("view!=L", "split=train|val"), knows=("Mass",), weight=3.0)
+    table, _ = rows.read_rows(DataConfig((source,), targets=("Mass", "Effusion")))
+    np.testing.assert_array_equal(table.labels, [[1, np.nan], [0, np.nan]])
+    assert table.weights.tolist() == [3.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("source", "targets", "message"),
+    [
+        ({"where": ("view",)}, (), "expected a rule such as source=nih"),
+        ({"where": ("colour=1",)}, (), "has no column 'colour'"),
+        ({"where": ("split=none",)}, (), "no row of .* is left"),
+        ({"knows": ("Mass",)}, ("A",), r"knows \['Mass'\] are no targets"),
+        ({}, ("A", "Other"), r"no column for targets \['Other'\]"),
+    ],
+)
+def test_refused_sources(
+    tmp_path: Path, source: dict[str, tuple[str, ...]], targets: tuple[str, ...], message: str
+) -> None:
+    path = str(manifest(tmp_path / "d", "path,patient_id,split,A\na.png,p1,train,1\n"))
+    with pytest.raises(InputError, match=message):
+        rows.read_rows(DataConfig((SourceConfig(path, **source),), targets=targets))  # type: ignore[arg-type]
+
+
+def test_missing_manifest_column_and_dataset(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist; expected a CSV manifest"):
+        rows.read_rows(DataConfig((SourceConfig(str(tmp_path / "none.csv")),)))
+    (tmp_path / "m.csv").write_text("image\na.png\n")
+    with pytest.raises(InputError, match="needs a column 'path'"):
+        rows.read_rows(DataConfig((SourceConfig(str(tmp_path / "m.csv")),)))
+    with pytest.raises(InputError, match=r"data.sources is empty"):
+        rows.read_rows(DataConfig(()))
+
+
+def test_folder_with_splits_and_labels(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for place in ("train/Big", "train/No Finding", "val/Big"):
+        (tmp_path / place).mkdir(parents=True)
+        phantoms.draw(rng, big=True, spot=False, size=20).save(tmp_path / place / "x.png")
+    table, bad = rows.read_rows(DataConfig((SourceConfig(str(tmp_path)),), targets=("Big",)))
+    assert not bad
+    assert list(zip(table.splits.tolist(), table.labels[:, 0].tolist(), strict=True)) == [
+        ("train", 1),
+        ("train", 0),
+        ("val", 1),
+    ]
+
+
+def test_folder_without_order_serves_for_autoencoders(tmp_path: Path) -> None:
+    phantoms.write(tmp_path, count=6)
+    table, _ = rows.read_rows(DataConfig((SourceConfig(str(tmp_path)),)))
+    assert len(table.names) == 6 and table.labels.shape == (6, 0)
+
+
+def test_npz_images_are_in_the_order_of_the_rows(tmp_path: Path) -> None:
+    images = np.zeros((3, 16, 16), dtype=np.uint8)
+    images[:] = np.asarray([10, 20, 30], dtype=np.uint8)[:, None, None]
+    np.savez(tmp_path / "x.npz", images=images)
+    path = tmp_path / "x.csv"
+    path.write_text("index,patient_id,split\n5,p1,train\n7,p2,val\n9,p3,test\n")
+    source = SourceConfig(str(path), images=tmp_path / "x.npz", where=("split!=train",))
+    dataset = data.open_dataset(DataConfig((source,), size=16, cache=tmp_path / "cache"))
+    assert dataset.pixels[:, 0, 0, 0].tolist() == [20, 30]
+    path.write_text("patient_id,split\np1,train\n")
+    with pytest.raises(InputError, match="has 3 images, its manifest 1 rows"):
+        data.open_dataset(DataConfig((source,), size=16))
+
+
+@pytest.mark.slow  # importing torchxrayvision takes seconds
+def test_torchxrayvision_datasets(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"torchxrayvision has no dataset 'Nowhere'; it has \["):
+        rows.read_rows(DataConfig((SourceConfig("xrv:Nowhere"),)))
+    with pytest.raises(InputError, match="torchxrayvision cannot open NIH_Dataset with"):
+        rows.read_rows(DataConfig((SourceConfig("xrv:NIH_Dataset", images=tmp_path / "none"),)))
+    source = SourceConfig("xrv:NIH_Dataset", images=tmp_path, options={"views": ["PA", "AP"], "unique_patients": False})
+    table, bad = rows.read_rows(DataConfig((source,), targets=("Mass", "Hernia")))
+    assert not bad
+    assert table.labels.shape == (112_120, 2) and np.nansum(table.labels[:, 0]) == 5782  # Wang et al. 2017: Mass 5,782
+    assert len(set(table.patients.tolist())) == 30_805

@@ -1,0 +1,263 @@
+"""Trainings on phantoms: loss falls, resume equals uninterrupted, 0.5 is the operating point, weights load again."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gifsplain.errors import ConfigurationError, InputError, WeightsError
+from gifsplain.models import trained
+from gifsplain.models.networks import AutoencoderConfig
+from gifsplain.train import config as configuration
+from gifsplain.train import data, loop
+from gifsplain.train.augment import AugmentConfig
+from gifsplain.train.autoencoder import AutoencoderLoss, AutoencoderTraining, train_autoencoder
+from gifsplain.train.classifier import ClassifierTraining, train_classifier
+from gifsplain.train.config import LoopConfig
+from gifsplain.train.features import FeatureConfig
+from gifsplain.train.frame import FrameConfig
+from gifsplain.train.hardening import Hardening
+from gifsplain.train.records import read_history
+from gifsplain.train.rows import DataConfig, SourceConfig
+
+from . import phantoms
+
+SIZE = 32
+TINY = AutoencoderConfig(
+    size=SIZE, patch=2, widths=(8, 16), blocks=(0, 1), decoder_blocks=(0, 1), bottleneck=(16, 4, 4)
+)
+CPU = LoopConfig(accelerator="cpu", log_every=5, checkpoint_minutes=60, deterministic=True)
+MILD = AugmentConfig(rotation=3, zoom=0.05, shift=0.03)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
+    folder = tmp_path_factory.mktemp("phantoms")
+    source = SourceConfig(str(phantoms.write(folder, count=80)))
+    return DataConfig((source,), targets=phantoms.TARGETS, size=SIZE, cache=folder / "cache")
+
+
+@pytest.fixture
+def autoencoding(rows: DataConfig) -> AutoencoderTraining:
+    loss = AutoencoderLoss(edges=0.5, noise=0.1)
+    return AutoencoderTraining(
+        data=rows,
+        model=TINY,
+        loop=replace(CPU, monitor="val/mae_error"),
+        loss=loss,
+        epochs=8,
+        batch_size=8,
+        warmup=5,
+        average=0.9,
+    )
+
+
+@pytest.fixture
+def classifying(rows: DataConfig) -> ClassifierTraining:
+    return ClassifierTraining(
+        data=rows,
+        backbone="small",
+        width=8,
+        dropout=0.1,
+        loop=replace(CPU, monitor="val/auc", patience=0),
+        augment=MILD,
+        epochs=10,
+        batch_size=8,
+        rate=3e-3,
+        warmup=5,
+        average=0.8,
+        evaluate_epochs=2,
+    )
+
+
+class Killed(Exception):
+    pass
+
+
+class KillAfter(loop.SilentReporter):
+    """Ends the run without warning after some steps, as a power cut would."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def update(self, step: int, losses: object) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise Killed
+
+
+def losses(folder: Path) -> list[float]:
+    return [row["loss"] for row in read_history(folder) if "loss" in row]
+
+
+def state(path: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(path)
+
+
+def test_autoencoder_learns_and_loads_again(autoencoding: AutoencoderTraining, tmp_path: Path) -> None:
+    path = train_autoencoder(autoencoding, tmp_path / "ae")
+    curve = losses(tmp_path / "ae")
+    assert np.mean(curve[-2:]) < 0.7 * curve[0]
+    model = trained.autoencoder(tmp_path / "ae")
+    dataset = data.open_dataset(autoencoding.data)
+    images = dataset.images(dataset.rows("val"))
+    error = float((model.decode(model.encode(images)).clamp(0, 1) - images).abs().mean())
+    card = json.loads((tmp_path / "ae" / "autoencoder.json").read_text())
+    assert error == pytest.approx(card["validation"]["val/mae_error"], abs=1e-5)
+    assert error == pytest.approx(
+        min(r["val/mae_error"] for r in read_history(tmp_path / "ae") if "val/mae_error" in r), abs=1e-5
+    )
+    assert card["rows"] == {"train": int((dataset.table.splits == "train").sum()), "val": len(images)}
+    assert model.card.sha256 and path.exists()
+
+
+def test_resumed_autoencoder_is_bitwise_the_uninterrupted_one(
+    autoencoding: AutoencoderTraining, tmp_path: Path
+) -> None:
+    often = replace(autoencoding, epochs=3, loop=replace(autoencoding.loop, checkpoint_minutes=0))
+    whole = train_autoencoder(often, tmp_path / "whole")
+    with pytest.raises(Killed):
+        train_autoencoder(often, tmp_path / "parts", reporter=KillAfter(7))
+    with pytest.raises(ConfigurationError, match="add --resume"):
+        train_autoencoder(often, tmp_path / "parts")
+    with pytest.raises(ConfigurationError, match=r"another configuration \(rate: 0.002 there, 0.1 now\)"):
+        train_autoencoder(replace(often, rate=0.1), tmp_path / "parts", resume=True)
+    parts = train_autoencoder(often, tmp_path / "parts", resume=True)
+    theirs = state(whole)
+    assert all(torch.equal(value, theirs[name]) for name, value in state(parts).items())
+    assert read_history(tmp_path / "parts") == read_history(tmp_path / "whole")
+
+
+def test_frame_changes_coordinates_but_no_image(autoencoding: AutoencoderTraining, tmp_path: Path) -> None:
+    short = replace(autoencoding, epochs=2)
+    train_autoencoder(short, tmp_path / "plain")
+    train_autoencoder(replace(short, frame=FrameConfig(rank=6, passes=1)), tmp_path / "framed")
+    plain, framed = (trained.autoencoder(tmp_path / name) for name in ("plain", "framed"))
+    dataset = data.open_dataset(short.data)
+    images = dataset.images(dataset.rows("train"))
+    torch.testing.assert_close(
+        framed.decode(framed.encode(images)), plain.decode(plain.encode(images)), atol=1e-4, rtol=0
+    )
+    codes = framed.encode(images).flatten(1)
+    kept = codes @ framed.net.frame.basis  # type: ignore[union-attr]
+    torch.testing.assert_close(kept.std(0, unbiased=False), torch.ones(6), atol=0.05, rtol=0)  # whitened
+
+
+def test_classifier_learns_and_half_is_its_operating_point(classifying: ClassifierTraining, tmp_path: Path) -> None:
+    train_classifier(classifying, tmp_path / "cl")
+    curve = losses(tmp_path / "cl")
+    assert np.mean(curve[-2:]) < 0.8 * curve[0]
+    model = trained.classifier(tmp_path / "cl")
+    dataset = data.open_dataset(classifying.data)
+    val = dataset.rows("val")
+    scores, labels = model.scores(dataset.images(val)).numpy(), dataset.table.labels[val]
+    card = json.loads((tmp_path / "cl" / "classifier.json").read_text())
+    assert card["validation"]["val/auc/Big"] > 0.9
+    assert model.card.targets == phantoms.TARGETS and model.card.meaning.value == "calibrated probability"
+    for t in range(2):
+        found = [_youden(labels[:, t], scores[:, t] >= cut) for cut in np.unique(scores[:, t])]
+        assert _youden(labels[:, t], scores[:, t] >= 0.5) == pytest.approx(max(found))
+
+
+def _youden(labels: np.ndarray, called: np.ndarray) -> float:
+    return float(called[labels == 1].mean() - called[labels == 0].mean())
+
+
+def test_resumed_classifier_is_bitwise_the_uninterrupted_one(classifying: ClassifierTraining, tmp_path: Path) -> None:
+    often = replace(classifying, epochs=3, loop=replace(classifying.loop, checkpoint_minutes=0))
+    whole = train_classifier(often, tmp_path / "whole")
+    with pytest.raises(Killed):
+        train_classifier(often, tmp_path / "parts", reporter=KillAfter(8))
+    parts = train_classifier(often, tmp_path / "parts", resume=True)
+    theirs = state(whole)
+    assert all(torch.equal(value, theirs[name]) for name, value in state(parts).items())
+    assert read_history(tmp_path / "parts") == read_history(tmp_path / "whole")
+
+
+def test_labels_of_unknown_rows_do_not_reach_the_weights(classifying: ClassifierTraining, tmp_path: Path) -> None:
+    """Trained on a source that knows nothing of Spot, the head for Spot has learnt nothing but decay."""
+    source = replace(classifying.data.sources[0], knows=("Big",))
+    short = replace(
+        classifying, epochs=1, weight_decay=0.0, average=0.0, data=replace(classifying.data, sources=(source,))
+    )
+    train_classifier(short, tmp_path / "cl")
+    first = loop.read_checkpoint(tmp_path / "cl" / loop.CHECKPOINT)["trainee"]
+    moments = first["optimizer"]["state"].values()
+    heads = [m["exp_avg"] for m in moments if m["exp_avg"].shape[0] == 2]
+    assert heads and all(not head[1].any() and head[0].any() for head in heads)
+    card = json.loads((tmp_path / "cl" / "classifier.json").read_text())
+    assert card["untrained"] == ["Spot"]
+
+
+def test_hardened_classifier_and_perceptual_autoencoder(
+    autoencoding: AutoencoderTraining, classifying: ClassifierTraining, tmp_path: Path
+) -> None:
+    """The two commands use each other's results: every term is finite, counted and logged."""
+    short = replace(classifying, epochs=1)
+    train_classifier(short, tmp_path / "cl")
+    loss = AutoencoderLoss(perceptual=1, scores=1, smoothness=1, decorrelation=1)
+    seeing = replace(
+        autoencoding, epochs=1, loss=loss, features=FeatureConfig(str(tmp_path / "cl"), layers=(1, 3), images=4)
+    )
+    train_autoencoder(seeing, tmp_path / "ae")
+    names = {name for row in read_history(tmp_path / "ae") for name in row}
+    assert {"perceptual", "scores", "smoothness", "decorrelation"} <= names
+    hardening = Hardening(str(tmp_path / "ae"), 0.5, adversarial=0.01, teachers=(str(tmp_path / "cl"),), imitation=0.5)
+    train_classifier(replace(short, hardening=hardening, init=str(tmp_path / "cl")), tmp_path / "hard")
+    assert "imitation" in {name for row in read_history(tmp_path / "hard") for name in row}
+    for broken, message in (
+        (replace(hardening, autoencoder=""), "needs hardening.autoencoder"),
+        (replace(hardening, teachers=()), "go together"),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            train_classifier(replace(short, hardening=broken), tmp_path / "none")
+
+
+def test_boxes_tell_the_classifier_where_to_look(classifying: ClassifierTraining, tmp_path: Path) -> None:
+    """With boxes in a corner, the class activation map moves to that corner."""
+    source = Path(classifying.data.sources[0].manifest)
+    lines = source.read_text().splitlines()
+    sized = [lines[0] + ",width,height"] + [line + ",40,40" for line in lines[1:]]
+    (source.parent / "sized.csv").write_text("\n".join(sized) + "\n")
+    boxed = ["path,label,x,y,w,h"] + [f"{line.split(',')[0]},Big,0,0,10,10" for line in lines[1:] if "Big" in line]
+    (tmp_path / "boxes.csv").write_text("\n".join(boxed) + "\n")
+    looking = replace(
+        classifying,
+        epochs=4,
+        boxes=tmp_path / "boxes.csv",
+        box_weight=1.0,
+        data=replace(classifying.data, size=64, sources=(SourceConfig(str(source.parent / "sized.csv")),)),
+    )
+    train_classifier(looking, tmp_path / "cl")
+    curve = [row["boxes"] for row in read_history(tmp_path / "cl") if "boxes" in row]
+    assert curve[-1] < 0.9 * curve[0]
+
+
+@pytest.mark.parametrize("backbone", ["torchvision:resnet18", "timm:test_vit"])
+def test_other_backbones_train_and_load(classifying: ClassifierTraining, tmp_path: Path, backbone: str) -> None:
+    size = 160 if "vit" in backbone else SIZE
+    short = replace(classifying, backbone=backbone, epochs=0.2, data=replace(classifying.data, size=size))
+    train_classifier(short, tmp_path / "cl")
+    model = trained.classifier(tmp_path / "cl")
+    assert model.scores(torch.rand(2, 1, size, size)).shape == (2, 2)
+
+
+def test_refusals(autoencoding: AutoencoderTraining, classifying: ClassifierTraining, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="model takes 1 x 32 pixels, data gives 1 x 64"):
+        train_autoencoder(replace(autoencoding, data=replace(autoencoding.data, size=64)), tmp_path / "a")
+    with pytest.raises(ConfigurationError, match="targets is empty"):
+        train_classifier(replace(classifying, data=replace(classifying.data, targets=())), tmp_path / "b")
+    with pytest.raises(ConfigurationError, match="boxes need a built-in backbone"):
+        train_classifier(replace(classifying, boxes=Path("b.csv"), backbone="timm:resnet18"), tmp_path / "c")
+    with pytest.raises(WeightsError, match=r"holds no classifier\.json"):
+        trained.classifier(tmp_path)
+    only = replace(classifying.data, sources=(replace(classifying.data.sources[0], where=("split=train",)),))
+    with pytest.raises(InputError, match="no row is in split 'val'"):
+        train_classifier(replace(classifying, data=only), tmp_path / "d")
+    saved = configuration.load(ClassifierTraining, tmp_path / "d" / "config.yaml")
+    assert saved.data.sources[0].where == ("split=train",)
