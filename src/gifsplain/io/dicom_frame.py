@@ -1,6 +1,5 @@
 """Stored values of a single-frame DICOM image: bits, signs, padding, and codestreams that lie about their size."""
 
-import io
 import struct
 import subprocess
 import sys
@@ -10,9 +9,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 from numpy.typing import NDArray
-from pydicom import dcmwrite
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
+from pydicom.pixels.processing import convert_color_space
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
     HTJ2K,
@@ -51,18 +50,6 @@ _DECODERS = {
     RLELossless: "pydicom",
 }
 """pydicom's plugin for each transfer syntax: no second try by another decoder, whose answer might differ."""
-_DESCRIPTION = (
-    "SamplesPerPixel",
-    "PhotometricInterpretation",
-    "PlanarConfiguration",
-    "Rows",
-    "Columns",
-    "BitsAllocated",
-    "BitsStored",
-    "HighBit",
-    "PixelRepresentation",
-    "PixelData",
-)
 _TIMEOUT_S = 120
 _SIZED_FRAMES = frozenset([*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0), 0xF7])
 """JPEG and JPEG-LS markers that start a frame and give its size."""
@@ -109,22 +96,23 @@ def decode(dataset: Dataset, name: str) -> NDArray[Any]:
 
 
 def _decode_apart(dataset: Dataset) -> NDArray[Any]:
-    """Decode in a process of its own, because the codec may abort; only the image's description is handed over."""
-    image = Dataset()
-    image.preamble = bytes(128)
-    image.file_meta = FileMetaDataset()
-    image.file_meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
-    for keyword in _DESCRIPTION:
-        if keyword in dataset:
-            image[keyword] = dataset[keyword]
-    stream = io.BytesIO()
-    dcmwrite(stream, image, enforce_file_format=False, implicit_vr=False, little_endian=True, force_encoding=True)
-    program = Path(__file__).with_name("apart.py")
-    command = [sys.executable, "-I", str(program)]
-    result = subprocess.run(command, input=stream.getvalue(), capture_output=True, timeout=_TIMEOUT_S, check=False)
+    """Decode lossless JPEG in a process of its own, because the codec may abort; only the frame is handed over."""
+    samples, allocated = int(dataset.get("SamplesPerPixel", 1)), int(dataset.BitsAllocated)
+    shape = (int(dataset.Rows), int(dataset.Columns)) + ((3,) if samples == 3 else ())
+    if samples not in (1, 3) or allocated not in (8, 16):
+        raise ValueError(f"{samples} samples a pixel of {allocated} bits")
+    words = [dataset.Rows, dataset.Columns, samples, allocated, dataset.BitsStored, int(is_signed(dataset))]
+    program = str(Path(__file__).with_name("apart.py"))
+    command = [sys.executable, "-I", program, *map(str, words), str(dataset.file_meta.TransferSyntaxUID)]
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    result = subprocess.run(command, input=frame, capture_output=True, timeout=_TIMEOUT_S, check=False)
     if result.returncode != 0:
         raise ValueError(f"the decoder stopped with code {result.returncode}")
-    return np.asarray(np.load(io.BytesIO(result.stdout), allow_pickle=False))
+    kind = np.dtype(f"{'i' if is_signed(dataset) else 'u'}{allocated // 8}")
+    pixels = np.frombuffer(result.stdout, dtype=kind).reshape(shape)
+    if str(dataset.PhotometricInterpretation).startswith("YBR_FULL"):
+        return np.asarray(convert_color_space(pixels, "YBR_FULL", "RGB"))
+    return pixels
 
 
 def stored_values(dataset: Dataset, name: str) -> tuple[Values, Bool[np.ndarray, "h w"] | None]:

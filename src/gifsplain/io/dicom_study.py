@@ -1,0 +1,214 @@
+"""The study that derived DICOM objects belong to: the source's own, or a fresh one without identity."""
+
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Self
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sr.coding import Code
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+from gifsplain.errors import DicomError, InputError
+
+SOFTWARE = "gifsplain"
+_PATIENT = ("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex")
+_STUDY = (
+    "StudyInstanceUID",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+    "StudyID",
+    "AccessionNumber",
+    "StudyDescription",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+)
+_EMPTY = (*_PATIENT[:2], *_PATIENT[3:], *_STUDY[1:6])
+"""Elements that an object must hold even if nothing is known (type 2)."""
+_FIRST_SERIES = 9001
+
+
+@dataclass(frozen=True)
+class Study:
+    """Identity and references that all objects of one radiograph's explanations share; `of` makes one."""
+
+    header: Dataset
+    source: Dataset | None
+    """Referred to by the derived objects; None where identity is not kept."""
+    quality: Dataset
+    """What derived pixels inherit: burnt-in annotation, lossy compression."""
+    capture_series: str
+    segmentation_series: str
+    series_number: int
+    _numbers: Iterator[int] = field(repr=False)
+
+    @classmethod
+    def of(cls, source: Dataset | str | Path | None = None, *, keep_identity: bool = False) -> Self:
+        """The study of a DICOM file or data set when its identity is kept, else a fresh one that names nobody."""
+        dataset = _read(source) if isinstance(source, str | Path) else source
+        if keep_identity and dataset is None:
+            raise InputError("expected a DICOM source to keep the identity of, got none; leave keep_identity off")
+        if keep_identity and dataset is not None:
+            if not dataset.get("StudyInstanceUID"):
+                raise DicomError("expected a source with a StudyInstanceUID, it has none; leave keep_identity off")
+            header, kept = _kept(dataset), dataset
+        else:
+            header, kept = _fresh(), None
+        numbers = itertools.count(_FIRST_SERIES, 2)
+        return cls(header, kept, _quality(dataset), new_uid(), new_uid(), next(numbers), numbers)
+
+    def next_series(self) -> Self:
+        """The same study with series of their own: one for captures, one for the segmentation."""
+        return replace(self, capture_series=new_uid(), segmentation_series=new_uid(), series_number=next(self._numbers))
+
+    def reference_of_size(self, shape: tuple[int, ...]) -> Dataset | None:
+        """The source when it is kept and its pixels have this height and width."""
+        if self.source is None or (int(self.source.Rows), int(self.source.Columns)) != tuple(shape):
+            return None
+        return self.source
+
+    def complete(self, dataset: Dataset) -> None:
+        """What every object says: who made it, from what, and whether identity was removed."""
+        now = datetime.now(UTC)
+        dataset.TimezoneOffsetFromUTC = "+0000"
+        dataset.InstanceCreationDate = dataset.ContentDate = now.strftime("%Y%m%d")
+        dataset.InstanceCreationTime = dataset.ContentTime = now.strftime("%H%M%S")
+        dataset.ContributingEquipmentSequence = [_equipment(now)]
+        if self.source is None:
+            removed = self.quality.BurnedInAnnotation == "NO"
+            dataset.PatientIdentityRemoved = "YES" if removed else "NO"
+            dataset.DeidentificationMethod = "New object; no identity was copied"
+        else:
+            dataset.SourceImageSequence = [reference(self.source)]
+
+
+def new_uid() -> str:
+    """A random unique identifier, below the root for UUIDs."""
+    return str(generate_uid(prefix=None))
+
+
+def software_version() -> str:
+    """Version of the installed package."""
+    try:
+        return version(SOFTWARE)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def base_dataset(study: Study, sop_class: str, number: int) -> Dataset:
+    """A secondary capture without pixels yet: patient, study, series, equipment, and what all of them say."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.update(study.header)
+    dataset.update(study.quality)
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    dataset.SOPClassUID, dataset.SOPInstanceUID = sop_class, new_uid()
+    dataset.file_meta.MediaStorageSOPClassUID = sop_class
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    dataset.Modality = "OT"
+    dataset.SeriesInstanceUID = study.capture_series
+    dataset.SeriesNumber, dataset.InstanceNumber = study.series_number, number
+    dataset.ConversionType = "WSD"
+    dataset.Manufacturer = dataset.ManufacturerModelName = SOFTWARE
+    dataset.SoftwareVersions = software_version()
+    dataset.SecondaryCaptureDeviceManufacturer = dataset.SecondaryCaptureDeviceManufacturerModelName = SOFTWARE
+    dataset.SecondaryCaptureDeviceSoftwareVersions = software_version()
+    dataset.ImageType = ["DERIVED", "SECONDARY"]
+    dataset.PatientOrientation = ""  # unknown, but asked for
+    if "BodyPartExamined" not in dataset:
+        dataset.Laterality = ""  # likewise, unless the body part says that there is only one
+    study.complete(dataset)
+    return dataset
+
+
+def reference(source: Dataset) -> Dataset:
+    """A pointer to the source image, saying what it was used for."""
+    item = Dataset()
+    item.ReferencedSOPClassUID = source.SOPClassUID
+    item.ReferencedSOPInstanceUID = source.SOPInstanceUID
+    item.PurposeOfReferenceCodeSequence = [_code(Code("121322", "DCM", "Source image for image processing operation"))]
+    return item
+
+
+def _code(code: Code) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme_designator, code.meaning
+    return item
+
+
+def own_scheme() -> Dataset:
+    """Who is behind the code for "region of change", for which no public code exists."""
+    item = Dataset()
+    item.CodingSchemeDesignator = "99GIFSPLAIN"
+    item.CodingSchemeName = "gifsplain private codes"
+    item.CodingSchemeResponsibleOrganization = SOFTWARE
+    return item
+
+
+def _equipment(now: datetime) -> Dataset:
+    item = Dataset()
+    item.PurposeOfReferenceCodeSequence = [_code(Code("109103", "DCM", "Modifying Equipment"))]
+    item.Manufacturer = item.ManufacturerModelName = SOFTWARE
+    item.SoftwareVersions = software_version()
+    item.ContributionDateTime = now.strftime("%Y%m%d%H%M%S+0000")
+    item.ContributionDescription = "Synthetic images that explain a classifier; research use, not for diagnosis"
+    return item
+
+
+def _read(path: str | Path) -> Dataset:
+    try:
+        return dcmread(path, stop_before_pixels=True)
+    except Exception as error:  # pydicom raises anything on damaged data
+        raise DicomError(f"{path}: expected a DICOM source, it cannot be read ({type(error).__name__})") from error
+
+
+def _kept(source: Dataset) -> Dataset:
+    """Patient and study elements of the source, as text that does not depend on its character set."""
+    header = Dataset()
+    for keyword in _EMPTY:
+        setattr(header, keyword, "")
+    for keyword in (*_PATIENT, *_STUDY):
+        if keyword in source and source[keyword].value is not None:
+            setattr(header, keyword, str(source[keyword].value))
+    return header
+
+
+def _fresh() -> Dataset:
+    """A new study of nobody."""
+    header = Dataset()
+    for keyword in _EMPTY:
+        setattr(header, keyword, "")
+    header.StudyInstanceUID, header.StudyID = new_uid(), "1"
+    header.PatientName = "Anonymous^Synthetic"
+    header.PatientID = f"SYNTHETIC-{header.StudyInstanceUID[-12:]}"
+    header.StudyDescription = "Synthetic explanation, research use, not for diagnosis"
+    now = datetime.now(UTC)
+    header.StudyDate, header.StudyTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
+    return header
+
+
+def _quality(source: Dataset | None) -> Dataset:
+    """What stays true of derived pixels: burnt-in annotation, lossy compression, body part."""
+    quality = Dataset()
+    quality.BurnedInAnnotation = "NO"
+    quality.LossyImageCompression = "00"
+    if source is None:
+        return quality
+    if source.get("BurnedInAnnotation") == "YES":
+        quality.BurnedInAnnotation = "YES"
+    for keyword in ("BodyPartExamined", "Laterality"):
+        if re.fullmatch(r"[A-Z0-9 _]{1,16}", str(source.get(keyword, ""))):
+            setattr(quality, keyword, str(source[keyword].value))
+    if source.get("LossyImageCompression") == "01":
+        for keyword in ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+            if source.get(keyword):
+                quality[keyword] = source[keyword]
+    return quality
