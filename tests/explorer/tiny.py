@@ -4,9 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gifsplain.explain.methods import explain_with
+from gifsplain.explain.settings import Settings
 from gifsplain.models import wrap
 from gifsplain.models.protocols import Pair
-from gifsplain.types import ScoreMeaning
+from gifsplain.types import Explanation, Picture, Provenance, ScoreMeaning
 
 TARGETS = ("Mass", "Effusion", "Lung Opacity", "Nodule")
 
@@ -45,3 +47,10 @@ def pair(size: int = 32, sharpness: float = 7.0, name: str = "tiny") -> Pair:
         Places(size, sharpness), name=name, targets=TARGETS, size=size, meaning=ScoreMeaning.CALIBRATED
     )
     return wrap.pair(classifier, wrap.autoencoder(Pooled(), name="pooled", size=size))
+
+
+def explanation(size: int = 16) -> Explanation:
+    """One real sweep of a phantom."""
+    pixels = torch.linspace(0.2, 0.9, size).expand(1, size, size).contiguous()
+    picture = Picture(pixels, Provenance("phantom", "ab" * 32, "NPY", (size, size), 8))
+    return explain_with("latentshift", pair(size), [picture], ["Mass"], Settings(frames=5))[0]

@@ -1,5 +1,6 @@
 """`gifsplain serve` and `gifsplain gallery`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,6 +9,7 @@ import typer
 def register(app: typer.Typer) -> None:
     """Add the commands to the program."""
     app.command()(serve)
+    app.command()(gallery)
 
 
 def serve(
@@ -23,6 +25,18 @@ def serve(
 
     app = create_app(Explorer(classifiers=classifier, autoencoders=autoencoder))
     run(app, port, ready=lambda address: _tell(address, open_page))
+
+
+def gallery(
+    run: Annotated[Path, typer.Argument(help="Folder with finished explanations, e.g. of `gifsplain batch run`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the gallery.")] = Path("gifsplain-gallery"),
+    title: Annotated[str, typer.Option(help="Heading of the index.")] = "Gallery",
+) -> None:
+    """Make a static gallery of finished explanations: works from disk and from any web server."""
+    from gifsplain.explorer.gallery import write_gallery
+
+    index = write_gallery(run, output, title=title)
+    typer.echo(f"gallery: {index}")
 
 
 def _tell(address: str, open_page: bool) -> None:

@@ -135,7 +135,7 @@ class Explorer:
             "sheet": {"columns": columns, "count": len(frames), "height": frames.shape[-2], "width": frames.shape[-1]},
             "window": {"low": window.low, "high": window.high},
             "native": {
-                "possible": explanation.composition == Composition.RESIDUAL and height * width > frames[0, 0].numel(),
+                "possible": _has_native(explanation) and height * width > frames[0, 0].numel(),
                 "height": height,
                 "width": width,
                 "crop": vars(crop),
@@ -164,7 +164,8 @@ class Explorer:
         if not 0 <= index < len(explanation.frames):
             raise GoneError(f"expected a frame below {len(explanation.frames)}, got {index}")
         buffer = io.BytesIO()
-        Image.fromarray(to_bytes(native_frame(explanation, index))).save(buffer, "JPEG", quality=95)
+        frame = native_frame(explanation, index) if explanation.has_sweep else explanation.picture.pixels
+        Image.fromarray(to_bytes(frame)).save(buffer, "JPEG", quality=95)
         return buffer.getvalue()
 
     def download(self, name: str, kind: str) -> tuple[str, bytes]:
@@ -172,11 +173,11 @@ class Explorer:
         explanation = self.explanations.get(name)
         if kind not in DOWNLOADS:
             raise GoneError(f"expected one of {', '.join(DOWNLOADS)}, got {kind[:40]!r}")
+        if not directory.is_made(explanation, kind):
+            raise InputError(f"{explanation.method} only draws a map; there is no {directory.FILES[kind]}")
         wanted = {kind, "flow"} if kind == "report" and explanation.has_sweep else {kind}
         made = dict(directory.outputs(explanation, wanted))
-        if (file := directory.FILES[kind]) not in made:
-            raise InputError(f"{explanation.method} only draws a map; there is no {file}")
-        return directory.file_name(explanation, kind), made[file]
+        return directory.file_name(explanation, kind), made[directory.FILES[kind]]
 
     def _keep(self, picture: Picture) -> dict[str, Any]:
         source = picture.provenance
@@ -206,6 +207,11 @@ def _names(kind: str, more: Sequence[str]) -> list[Mapping[str, str]]:
     ]
     known = {entry["name"] for entry in found}
     return [*({"name": name, "summary": "named at the start"} for name in more if name not in known), *found]
+
+
+def _has_native(explanation: Explanation) -> bool:
+    """A map alone can be laid over the original; a decoded frame has no more detail than the models' size."""
+    return explanation.composition == Composition.RESIDUAL or not explanation.has_sweep
 
 
 def _columns(count: int) -> int:

@@ -51,7 +51,9 @@ async function settle(picture) {
   preview.alt = `Preview of ${picture.name}`;
   preview.hidden = false;
   get("drop").classList.add("full");
-  get("facts").textContent = `${picture.name} · ${picture.format}, ${picture.width} × ${picture.height}, ${picture.bits} bits${picture.steps.length ? " · " + picture.steps.join(", ") : ""}`;
+  get("facts").textContent = `${picture.name} · ${picture.format}, ${picture.width} × ${picture.height}, ${picture.bits} bits`;
+  get("steps").textContent = picture.steps.join(", ") || "nothing";
+  get("applied").hidden = false;
   await showScores();
 }
 
@@ -134,11 +136,13 @@ function remove(viewer) {
 
 function arrange() {
   const count = state.viewers.length, box = get("panes");
-  const across = count <= 1 ? 1 : count === 2 || count === 4 ? 2 : 3;
+  const wanted = count <= 1 ? 1 : count === 2 || count === 4 ? 2 : 3;
+  const across = Math.max(1, Math.min(wanted, Math.floor(box.clientWidth / 270)));
   get("transport").hidden = count === 0;
   box.style.setProperty("--across", across);
-  const room = box.clientHeight - 24 - (count <= 3 ? 168 : 120);
-  box.style.setProperty("--tall", `${Math.max(240, Math.min(room, count <= 3 ? 2000 : 380))}px`);
+  const rows = Math.ceil(count / across), wide = (box.clientWidth - 24) / across - 12;
+  const room = (box.clientHeight - 24) / Math.min(rows, 2) - 178;
+  box.style.setProperty("--tall", `${Math.round(Math.max(240, Math.min(room, 1.15 * wide)))}px`);
   const lead = leader();
   for (const id of ["play", "strength", "difference"]) get(id).disabled = !lead;
   if (lead) { get("strength").max = lead.last; }
