@@ -111,13 +111,13 @@ def test_the_paper_report_holds_every_section(world: World, tmp_path: Path) -> N
     setup = world()
     file = tmp_path / "paper.yaml"
     file.write_text(
-        f"""
-setup: {{manifest: data/metadata.csv, out: out, classifiers: [one], limit: 2, batch: 4, targets: [Mass],
-  methods: [grad, random-map], settings: {{frames: 3, drop: 0.1}}, split: test}}
+        """
+setup: {manifest: data/metadata.csv, out: out, classifiers: [one], limit: 2, batch: 4, targets: [Mass],
+  methods: [grad, random-map], settings: {frames: 3, drop: 0.1}, split: test}
 experiments:
-  overlap: {{}}
-  reconstruction: {{images: 3}}
-  alignment: {{drop: 0.1, minimum: 0.0, setup: {{limit: 1}}}}
+  overlap: {}
+  reconstruction: {images: 3}
+  alignment: {drop: 0.1, minimum: 0.0, setup: {limit: 1}}
 """
     )
     configs = paper.read(file)

@@ -58,12 +58,11 @@ def setup_options(
     batch: Annotated[int, typer.Option(help="Images that go through a network at once.")] = 8,
 ) -> "Setup":
     """What every experiment shares."""
-    from gifsplain.evaluate.config import Setup
+    from gifsplain.evaluate.config import CONTROLS, PAPER_METHODS, Setup
 
-    default = Setup.__dataclass_fields__["methods"].default
     return Setup(
         manifest=manifest, out=output, boxes=boxes, masks=masks, classifiers=tuple(classifier), autoencoder=autoencoder,
-        resize=resize, methods=tuple(method) or default, targets=tuple(target), split=split, sources=tuple(source),
+        resize=resize, methods=tuple(method) or (*PAPER_METHODS, *CONTROLS), targets=tuple(target), split=split, sources=tuple(source),
         limit=limit, seed=seed, batch=batch,
     )  # fmt: skip
 

@@ -102,13 +102,13 @@ def marked(setup: Setup, cases: Sequence[Case], target: str) -> list[Case]:
     boxes: dict[str, list[Box]] = {}
     if setup.box_file.is_file():
         table = _table(setup.box_file, ("path", "label", "x", "y", "w", "h"))
-        for row in table[table["label"].isin(names)].itertuples():
-            boxes.setdefault(str(row.path), []).append((float(row.x), float(row.y), float(row.w), float(row.h)))
+        for row in table[table["label"].isin(names)].to_dict("records"):
+            boxes.setdefault(str(row["path"]), []).append((row["x"], row["y"], row["w"], row["h"]))
     masks: dict[str, list[Path]] = {}
     if setup.mask_file.is_file() and target in MASK_KINDS:
         table = _table(setup.mask_file, ("path", "mask_path", "kind"))
-        for row in table[table["kind"].isin(MASK_KINDS[target])].itertuples():
-            masks.setdefault(str(row.path), []).append(setup.mask_file.parent / str(row.mask_path))
+        for row in table[table["kind"].isin(MASK_KINDS[target])].to_dict("records"):
+            masks.setdefault(str(row["path"]), []).append(setup.mask_file.parent / str(row["mask_path"]))
     found = [replace(c, boxes=tuple(boxes.get(c.key, ())), masks=tuple(masks.get(c.key, ()))) for c in cases]
     return [case for case in found if case.boxes or case.masks]
 

@@ -163,7 +163,7 @@ def _second_opinion(oracle: Classifier, explanation: Explanation) -> parts.Row:
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean of every measure with the interval of the main ones, and realism, for each classifier and method."""
     ignored = {"target", "case", "patient", "stop", *KEYS}
-    measures = [c for c in rows if c not in ignored and not c.startswith("features:")]
+    measures = [str(c) for c in rows if c not in ignored and not str(c).startswith("features:")]
     summary = []
     for key, table in rows.groupby(KEYS, sort=False):
         row: parts.Row = {**dict(zip(KEYS, key, strict=True)), "n": len(table)}

@@ -1,8 +1,8 @@
 """`evaluate directions`: share of held-out images that directions explain, for all finders and controls.
 
 Directions are ranked on a selection split and frozen. A held-out image is explained when a move takes its score from
-the reconstruction's side of 0.5 to the other, in the picture as drawn. Moves in W have the same length for all methods, in
-root mean squares of the spread of encoded latents ("sigma"); as equal lengths are not equal changes, the share
+the reconstruction's side of 0.5 to the other, in the picture as drawn. Moves in W have the same length for all methods,
+in root mean squares of the spread of encoded latents ("sigma"); as equal lengths are not equal changes, the share
 is also given by the mean absolute change of the picture that it takes.
 """
 

@@ -1,5 +1,6 @@
 """How well a classifier tells a finding from its absence: area under the ROC curve."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +39,7 @@ def run(config: DiscriminationConfig, progress: parts.Progress | None = None) ->
     chosen = cases.draw(labelled, config.images, setup.seed)
     units = [parts.Unit((name,), case.key, case) for name in setup.classifiers for case in chosen]
 
-    def compute(group: list[parts.Unit]) -> list[list[parts.Row]]:
+    def compute(group: Sequence[parts.Unit]) -> list[list[parts.Row]]:
         classifier = pairs[group[0].group[0]].classifier
         scores = classifier.scores(cases.load_pictures([unit.payload for unit in group], classifier.card))
         names = classifier.card.targets

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from gifsplain.errors import InputError
 from gifsplain.evaluate import bootstrap, cases, discrimination, overlap, parts
 from gifsplain.evaluate.config import CONTROLS, Setup
 from gifsplain.evaluate.maps import maps_of
@@ -51,7 +52,8 @@ def run(config: OverlapConfig, progress: parts.Progress | None = None) -> tuple[
     priors = _priors(setup, config.prior_split, {unit.group[1] for unit in units}, size)
 
     def compute(group: Sequence[parts.Unit]) -> list[list[parts.Row]]:
-        name, target, split = group[0].group
+        _, target, _ = group[0].group
+        name = group[0].group[0]
         return _rows(setup, pairs[name], group, priors.get(target))
 
     found = parts.run_parts(folder, units, compute, chunk=setup.batch, progress=progress)
@@ -64,7 +66,7 @@ def run(config: OverlapConfig, progress: parts.Progress | None = None) -> tuple[
 def _priors(setup: Setup, split: str, targets: set[str], size: int) -> dict[str, overlap.Map]:
     try:
         pool = cases.load_cases(setup, split=split)
-    except cases.InputError:
+    except InputError:
         return {}
     found = {}
     for target in sorted(targets):
@@ -111,7 +113,8 @@ def summarise(rows: pd.DataFrame, auc: pd.DataFrame, *, split: str, threshold_sp
     thresholds = choose_thresholds(rows[rows["split"] == threshold_split])
     chosen = rows[rows["split"] == split]
     summary = []
-    for key, table in chosen.groupby(KEYS, sort=False):
+    for names, table in chosen.groupby(KEYS, sort=False):
+        key = (str(names[0]), str(names[1]), str(names[2]))  # type: ignore[index]
         row: parts.Row = dict(zip(KEYS, key, strict=True))
         row["n"], row["patients"] = len(table), table["patient"].nunique()
         for measure in MEASURES:

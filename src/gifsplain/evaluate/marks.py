@@ -61,7 +61,8 @@ def _ink(mark: Mark, size: int) -> Float[np.ndarray, "s s"]:
         return ink
     y, x = np.mgrid[:size, :size] + 0.5
     inside = (y - top - side / 2) ** 2 + (x - left - side / 2) ** 2 <= (side / 2) ** 2
-    return inside.astype(np.float32)
+    disc: Float[np.ndarray, "s s"] = inside.astype(np.float32)
+    return disc
 
 
 def _text_ink(mark: Mark, size: int, side: int) -> Float[np.ndarray, "s s"]:

@@ -102,7 +102,7 @@ def _curve(
 
 def depths_of(count: int, steps: int) -> list[int]:
     """Numbers of randomised layers, from 1 to all of them, at most `steps`."""
-    return np.unique(np.round(np.linspace(1, count, min(steps, count))).astype(int)).tolist()
+    return sorted({round(place) for place in np.linspace(1, count, min(steps, count)).tolist()})
 
 
 def _draw(

@@ -37,7 +37,8 @@ def with_blur(images: Images, level: float) -> Images:
     if level == 0:
         return images
     side = min(2 * math.ceil(3 * level) + 1, 2 * (min(images.shape[-2:]) // 2) - 1)
-    return gaussian_blur(images, [side, side], [level, level])
+    blurred: Images = gaussian_blur(images, [side, side], [level, level])
+    return blurred
 
 
 def run(config: RobustnessConfig, progress: parts.Progress | None = None) -> pd.DataFrame:
@@ -91,5 +92,5 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation over images for each classifier, target, method, disturbance and level."""
     keys = ["classifier", "target", "method", "disturbance", "level"]
     table = rows.groupby(keys, sort=False)[["spearman", "top_overlap", "iou"]].agg(["mean", "std", "count"])
-    table.columns = pd.Index([f"{measure}_{what}" for measure, what in table.columns])
+    table.columns = pd.Index(["_".join(map(str, column)) for column in table.columns.to_flat_index()])
     return table.reset_index()

@@ -106,7 +106,7 @@ def alignment(summary: Frame) -> Frame:
     )
 
 
-def _pivot(summary: Frame, text: Callable[[pd.Series], str]) -> Frame:  # type: ignore[type-arg]
+def _pivot(summary: Frame, text: Callable[[pd.Series], str]) -> Frame:
     shown = summary.assign(
         shown=[text(row) for _, row in summary.iterrows()],
         lowered=summary["base_classifier"] + ": " + summary["base"],
