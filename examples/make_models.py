@@ -1,7 +1,7 @@
 """Retrain the built-in pair from the data: `make models` (or `python examples/make_models.py --data ../shared/data`).
 
-Runs the package's own training commands with the configurations in `examples/training`, in the order of `STEPS`, and puts the
-results where the package keeps its weights. Interrupted, it goes on where it was when it is started again.
+Runs the package's own training commands with the configurations in `examples/training`, in the order of `STEPS`, and puts
+the results where the package keeps its weights. Interrupted, it goes on where it was when it is started again.
 """
 
 import argparse
