@@ -80,6 +80,34 @@ def progress(total: int, what: str) -> Iterator[Callable[["Case"], None]]:
         yield advance
 
 
+@contextlib.contextmanager
+def rate(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar with rate and time left, told how many of how many are done; silent when piped."""
+    if not is_terminal():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:.2f}/s" if task.speed else "")
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
 def finish(done: Sequence["Done"], *, open_report: bool) -> None:
     """Print what was written, then a table of what failed; leaves with code 1 when anything did."""
     for one in done:

@@ -1,0 +1,189 @@
+"""Where the parts are worked on: in this process, in several, or as one of many that somebody else starts."""
+
+import json
+import logging
+import multiprocessing as mp
+import os
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gifsplain.batch import plan
+from gifsplain.batch.job import Job, configuration_of
+from gifsplain.batch.plan import Part, Shard
+from gifsplain.batch.store import Store, refuse_changed
+from gifsplain.batch.worker import Clock, Worker
+from gifsplain.errors import GifsplainError
+from gifsplain.io import run_folder
+from gifsplain.io.files import write_text
+from gifsplain.models.load import load_models
+from gifsplain.models.protocols import Pair
+
+log = logging.getLogger(__name__)
+
+RESTARTS = 3
+"""How often a process that died is started again."""
+
+Report = Callable[[int, int], None]
+"""Told how many cases are finished and how many there are in all, those of earlier runs included."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did: rows and failures in the folder now, and the clocks of its workers."""
+
+    rows: int
+    failures: int
+    clocks: tuple[dict[str, float], ...]
+
+
+def run(
+    job: Job,
+    *,
+    resume: bool = False,
+    workers: int = 1,
+    shard: Shard | None = None,
+    report: Report = lambda done, total: None,
+) -> Outcome:
+    """Run a job on this machine, or this process's share of it when torchrun or SLURM has started it.
+
+    Raises:
+        ConfigurationError: When the folder belongs to another configuration, or is in use.
+        InputError: When there is nothing to do, or a file is no longer what its finished row is of.
+    """
+    share = shard or plan.shard_from_environment() or Shard()
+    pair = load(job)
+    store = Store(job.folder, configuration_of(job, pair))
+    store.open(resume=resume or share.count > 1)
+    items = plan.make_items(job.cases, job.targets)
+    done = store.done()
+    refuse_changed(items, done)
+    if workers > 1 and share.count == 1:
+        del pair
+        return _processes(job, store, workers, len(items), report)
+    with store.claim(share):
+        clock = work(
+            job, pair, store, share, _counter(len(items) - len(plan.remaining(items, done)), len(items), report)
+        )
+    return outcome(store, (clock.values(),))
+
+
+def load(job: Job) -> Pair:
+    """The models of a job."""
+    names = job.models
+    return load_models(names.classifier, names.autoencoder, resize=names.resize)
+
+
+def parts_of(job: Job, store: Store, share: Shard) -> list[Part]:
+    """What is left to do for one place among many."""
+    mine = plan.own(plan.make_items(job.cases, job.targets), share)
+    return plan.make_parts(plan.remaining(mine, store.done()), job.part)
+
+
+def work(job: Job, pair: Pair, store: Store, share: Shard, report: Callable[[int], None]) -> Clock:
+    """Do the work of one place in this process and write down where the time went."""
+    clock = Worker(job, pair, store, report=report).run(parts_of(job, store, share))
+    write_clock(store, f"worker-{share.index}-of-{share.count}", clock.values())
+    return clock
+
+
+def write_clock(store: Store, name: str, clock: dict[str, float]) -> None:
+    """Leave a worker's clock in the log folder."""
+    path = store.folder / run_folder.LOG / f"{name}-{int(time.time() * 1000)}.json"
+    write_text(path, json.dumps({**clock, "threads": torch.get_num_threads()}, indent=2) + "\n")
+
+
+def _counter(before: int, total: int, report: Report) -> Callable[[int], None]:
+    finished = before
+
+    def count(cases: int) -> None:
+        nonlocal finished
+        finished += cases
+        report(finished, total)
+
+    report(finished, total)
+    return count
+
+
+def outcome(store: Store, clocks: tuple[dict[str, float], ...]) -> Outcome:
+    """What the folder holds now."""
+    rows = len(run_folder.read_run(store.folder))
+    return Outcome(rows, len(run_folder.read_errors(store.folder)), clocks)
+
+
+def _processes(job: Job, store: Store, workers: int, total: int, report: Report) -> Outcome:
+    """One process for each shard, on a GPU of its own where there are any; one that dies is started again."""
+    context: Any = mp.get_context("spawn")
+    messages = context.Queue()
+    before = total - len(plan.remaining(plan.make_items(job.cases, job.targets), store.done()))
+    count = _counter(before, total, report)
+    running: dict[int, Any] = {index: _start(context, job, Shard(index, workers), messages) for index in range(workers)}
+    clocks: list[dict[str, float]] = []
+    errors: list[str] = []
+    restarts = 0
+    while running:
+        kind, value = _next(messages)
+        if kind == "cases":
+            count(value)
+        elif kind == "clock":
+            clocks.append(value)
+        elif kind == "error":
+            errors.append(value)
+        for index, process in list(running.items()):
+            if process.is_alive():
+                continue
+            process.join()
+            del running[index]
+            if process.exitcode not in (0, 1) and restarts < RESTARTS:
+                restarts += 1
+                log.warning("worker %d died (exit code %s); its cases run again", index, process.exitcode)
+                running[index] = _start(context, job, Shard(index, workers), messages)
+            elif process.exitcode not in (0, 1):
+                errors.append(
+                    f"worker {index} died (exit code {process.exitcode}) and was started again {RESTARTS} times"
+                )
+    while (message := _next(messages, 0.05))[0]:
+        if message[0] == "clock":
+            clocks.append(message[1])
+        elif message[0] == "error":
+            errors.append(message[1])
+    if errors:
+        raise GifsplainError(f"{errors[0]}; go on with --resume")
+    return outcome(store, tuple(clocks))
+
+
+def _next(messages: Any, seconds: float = 0.2) -> tuple[str, Any]:
+    try:
+        kind, value = messages.get(timeout=seconds)
+        return str(kind), value
+    except queue.Empty:
+        return "", None
+
+
+def _start(context: Any, job: Job, share: Shard, messages: Any) -> Any:
+    environment = {}
+    if torch.cuda.is_available():
+        environment["CUDA_VISIBLE_DEVICES"] = str(share.index % torch.cuda.device_count())
+    threads = max(1, (os.cpu_count() or 1) // share.count)
+    process = context.Process(target=_process, args=(job, share, messages, environment, threads), daemon=True)
+    process.start()
+    return process
+
+
+def _process(job: Job, share: Shard, messages: Any, environment: dict[str, str], threads: int) -> None:
+    """Body of a worker process; an error that ends it is told to the parent."""
+    os.environ.update(environment)
+    torch.set_num_threads(threads)
+    try:
+        pair = load(job)
+        store = Store(job.folder, configuration_of(job, pair))
+        with store.claim(share):
+            clock = work(job, pair, store, share, lambda cases: messages.put(("cases", cases)))
+        messages.put(("clock", clock.values()))
+    except GifsplainError as error:
+        messages.put(("error", str(error)))
+        raise SystemExit(1) from error

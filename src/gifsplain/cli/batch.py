@@ -1,0 +1,86 @@
+"""`gifsplain batch`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gifsplain.cli.explain import AutoencoderOption, ClassifierOption, ColourOption, ResizeOption, WindowOption
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command()(batch)
+
+
+def batch(
+    manifest: Annotated[
+        list[str], typer.Argument(help="CSV manifests, folders, patterns or images.", show_default=False)
+    ],
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.", show_default=False)],
+    targets: Annotated[
+        list[str], typer.Option("--targets", "-t", help="Output to explain, or several with commas between.")
+    ] = [],  # noqa: B006
+    method: Annotated[str, typer.Option(help="See `gifsplain models methods`.")] = "latentshift",
+    classifier: ClassifierOption = "cxr",
+    autoencoder: AutoencoderOption = "cxr",
+    resize: ResizeOption = False,
+    drop: Annotated[float, typer.Option(help="Wanted fall of the score, absolute.")] = 0.30,
+    rise: Annotated[float, typer.Option(help="Wanted rise of the score, absolute.")] = 0.05,
+    frames: Annotated[
+        int | None, typer.Option(help="Frames of a sweep; the policy's own number when left out.")
+    ] = None,
+    policy: Annotated[str, typer.Option(help="Strength search: exact, paper-2021 or latentshift-0.0.6.")] = "exact",
+    compose: Annotated[str, typer.Option(help="Frames: reconstruction or residual.")] = "reconstruction",
+    media: Annotated[bool, typer.Option("--media/--no-media", help="Also write animations, maps and reports.")] = True,
+    formats: Annotated[
+        str | None, typer.Option("--format", help="Media, with commas between; all standard ones when left out.")
+    ] = None,
+    arrays: Annotated[bool, typer.Option("--arrays/--no-arrays", help="Also write arrays.npz.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine, or Ray actors.")] = 1,
+    runner: Annotated[str, typer.Option(help="Where the work is done: here or ray.")] = "here",
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs for each Ray actor; may be a fraction.")] = 0.0,
+    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on in a folder that holds results.")] = False,
+    batch_size: Annotated[
+        int, typer.Option("--batch", min=1, help="Most images that pass through a network at once.")
+    ] = 16,
+    part: Annotated[int, typer.Option(min=1, help="Cases that are committed together.")] = 32,
+    window: WindowOption = None,
+    colour: ColourOption = "refuse",
+    seed: Annotated[int, typer.Option(help="For methods that draw random numbers.")] = 0,
+) -> None:
+    """Explain a whole data set into one table; a run that was killed goes on with --resume.
+
+    OUTPUT holds results/*.parquet, errors/*.parquet, media/CASE/TARGET/, configuration.json and summary.html. Started
+    by torchrun or in a SLURM array, each process does its share. The exit code is 1 when cases failed.
+    """
+    from gifsplain.batch.files import Reading
+    from gifsplain.batch.job import Job, Models, Outputs
+    from gifsplain.batch.run import run, runner_name
+    from gifsplain.batch.summary import write_summary
+    from gifsplain.cli import console
+    from gifsplain.explain.settings import Settings
+    from gifsplain.io.manifest import find_cases
+
+    settings = Settings(
+        drop=drop, rise=rise, frames=frames, policy=console.choice(policy, "policy"), batch=batch_size, seed=seed,
+        composition=console.composition(compose),
+    )  # fmt: skip
+    job = Job(
+        folder=output, cases=tuple(find_cases(manifest)), method=method, settings=settings, part=part,
+        targets=tuple(name.strip() for text in targets for name in text.split(",") if name.strip()),
+        outputs=Outputs(console.formats(formats) if media else (), arrays),
+        models=Models(classifier, autoencoder, resize),
+        reading=Reading(console.window(window), console.colour(colour)),
+    )  # fmt: skip
+    with console.rate("explaining") as report:
+        outcome = run(job, runner=runner_name(runner), resume=resume, workers=workers, gpus=gpus, report=report)
+    summary = write_summary(output)
+    typer.echo(f"{outcome.rows} explanations and {outcome.failures} failures in {output}; see {summary}")
+    for clock in outcome.clocks:
+        typer.echo(
+            f"worker: {clock['rows']:.0f} rows in {clock['total']:.1f} s, computing {clock['utilisation']:.0%} of it"
+        )
+    if outcome.failures:
+        raise typer.Exit(1)

@@ -1,0 +1,94 @@
+"""The folder of a batch run: what lies where, and how to read it (docs/batch.md)."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from gifsplain.errors import InputError
+from gifsplain.io.files import safe_name
+
+CONFIGURATION = "configuration.json"
+RESULTS = "results"
+ERRORS = "errors"
+MEDIA = "media"
+LOG = "log"
+SUMMARY = "summary.html"
+
+
+def read_run(folder: str | Path) -> pd.DataFrame:
+    """One row for each case and target that was explained, sorted by case and target.
+
+    Every check adds the columns `check_<name>` (pass, warn or fail) and `check_<name>_value`; `media` is the folder of
+    its pictures relative to `folder`, empty where none were asked for.
+
+    Raises:
+        InputError: When this is no folder of a batch run, or a case and target are in it twice.
+    """
+    frame = _read(Path(folder), committed_parts(folder))
+    twice = frame.duplicated(["case", "target"])
+    if twice.any():
+        first = frame[twice].iloc[0]
+        raise InputError(
+            f"{folder}: expected one row a case and target, got {first['case']!r}, {first['target']!r} twice"
+        )
+    return _with_checks(frame.sort_values(["case", "target"], ignore_index=True))
+
+
+def read_errors(folder: str | Path) -> pd.DataFrame:
+    """One row for each case and target that failed: `case`, `target`, `error` (its class) and `reason`."""
+    files = [Path(folder) / ERRORS / path.name for path in committed_parts(folder)]
+    return _read(Path(folder), files).sort_values(["case", "target"], ignore_index=True)
+
+
+def read_configuration(folder: str | Path) -> dict[str, object]:
+    """What the run computes, as plain JSON values.
+
+    Raises:
+        InputError: When this is no folder of a batch run.
+    """
+    path = Path(folder) / CONFIGURATION
+    if not path.is_file():
+        raise InputError(f"expected a folder made by `gifsplain batch`, {folder} holds no {CONFIGURATION}")
+    values: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
+    return values
+
+
+def committed_parts(folder: str | Path) -> list[Path]:
+    """Result files of all finished parts; an error file counts only when its result file is here."""
+    read_configuration(folder)
+    return sorted((Path(folder) / RESULTS).glob("part-*.parquet"))
+
+
+def media_folder(folder: str | Path, case: str, target: str) -> Path:
+    """Where the pictures of a case and target lie."""
+    return Path(folder) / MEDIA / safe_name(case) / safe_name(target)
+
+
+def _read(folder: Path, files: list[Path]) -> pd.DataFrame:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tables = [pq.read_table(path) for path in files if path.is_file()]
+    if not tables:
+        return pd.DataFrame({"case": pd.Series(dtype=str), "target": pd.Series(dtype=str)})
+    frame: pd.DataFrame = pa.concat_tables(tables).to_pandas()
+    return frame
+
+
+def _with_checks(frame: pd.DataFrame) -> pd.DataFrame:
+    """The JSON column `checks` spread over columns."""
+    if "checks" not in frame:
+        return frame
+    spread = pd.DataFrame(
+        [
+            {
+                key: value
+                for name, check in json.loads(text).items()
+                for key, value in ((f"check_{name}", check["verdict"]), (f"check_{name}_value", check["value"]))
+            }
+            for text in frame["checks"]
+        ],
+        index=frame.index,
+    )
+    return pd.concat([frame.drop(columns="checks"), spread], axis=1)

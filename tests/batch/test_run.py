@@ -1,0 +1,231 @@
+"""A run in one process: what is in the table, what goes to the error table, what is refused, how it goes on."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_batch
+import torch
+
+from gifsplain.batch import worker as worker_module
+from gifsplain.batch.job import Job, Models, Outputs
+from gifsplain.batch.plan import Shard
+from gifsplain.batch.run import run, runner_name
+from gifsplain.batch.store import Store
+from gifsplain.batch.summary import write_summary
+from gifsplain.errors import ConfigurationError, InputError
+from gifsplain.explain.methods import explain_with
+from gifsplain.explain.settings import Settings
+from gifsplain.io.images import load_image
+from gifsplain.io.manifest import find_cases
+from gifsplain.io.run_folder import read_configuration, read_errors, read_run
+from gifsplain.models import wrap
+
+MODELS = Models("tiny_batch:classifier", "tiny_batch:autoencoder")
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    tiny_batch.write_images(tmp_path / "images", 7)
+    return make(tmp_path)
+
+
+def make(tmp_path: Path, **changes: Any) -> Job:
+    cases = tuple(find_cases(tmp_path / "images"))
+    base = Job(tmp_path / "run", cases, ("left", "right"), models=MODELS, part=3, settings=Settings(frames=5, batch=4))
+    return replace(base, **changes)
+
+
+def test_rows_are_what_explain_gives(job: Job) -> None:
+    outcome = run(job)
+    rows = read_run(job.folder)
+    assert (outcome.rows, outcome.failures, len(rows)) == (14, 0, 14)
+    pair = wrap.pair(tiny_batch.classifier(), tiny_batch.autoencoder())
+    for case in job.cases:
+        for one in explain_with("latentshift", pair, [load_image(case.path)], job.targets, job.settings, cases=[case.name]):
+            row = rows[(rows.case == case.name) & (rows.target == one.target)].iloc[0]
+            assert row.score_counterfactual == pytest.approx(one.scores.counterfactual, abs=1e-5)
+            assert row.strength_lower == pytest.approx(float(one.strengths.min()), rel=1e-3)
+            assert (row.stop_lower, row.stop_higher) == (one.stop_lower.value, one.stop_higher.value)
+            change = (one.frames[one.counterfactual] - one.frames[one.baseline]).abs().mean()
+            assert row.pixel_change == pytest.approx(float(change), rel=1e-3)
+            assert row.sha256 == one.picture.provenance.sha256
+            assert {f"check_{check.name}" for check in one.checks} <= set(rows.columns)
+    assert rows.id.nunique() == 14 and (rows.media == "").all()
+
+
+def test_failing_cases_are_named_and_the_others_go_on(job: Job, tmp_path: Path) -> None:
+    (tmp_path / "images" / "case0002.png").write_bytes(b"not a picture")
+    (tmp_path / "images" / "case0005.png").unlink()
+    outcome = run(job)
+    errors = read_errors(job.folder)
+    assert (outcome.rows, outcome.failures) == (10, 4)
+    assert sorted(set(errors.case)) == ["case0002", "case0005"]
+    assert errors[errors.case == "case0005"].reason.str.contains("expected a file, found none").all()
+    assert run(job, resume=True).rows == 10  # failures count as done
+
+
+def test_a_case_that_breaks_its_batch_fails_alone(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = worker_module.explain_with
+
+    def breaking(name: str, pair: Any, pictures: Any, targets: Any, settings: Settings, *, cases: Any) -> Any:
+        if "case0001" in cases and "right" in targets:
+            raise ZeroDivisionError("the model fell over")
+        return real(name, pair, pictures, targets, settings, cases=cases)
+
+    monkeypatch.setattr(worker_module, "explain_with", breaking)
+    outcome = run(job)
+    errors = read_errors(job.folder)
+    assert (outcome.rows, outcome.failures) == (13, 1)
+    assert errors.iloc[0][["case", "target", "error", "reason"]].tolist() == [
+        "case0001",
+        "right",
+        "ZeroDivisionError",
+        "the model fell over",
+    ]
+
+
+def test_running_out_of_memory_halves_the_batch(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, sizes = worker_module.explain_with, []
+
+    def hungry(name: str, pair: Any, pictures: Any, targets: Any, settings: Settings, *, cases: Any) -> Any:
+        sizes.append(settings.batch)
+        if settings.batch > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(name, pair, pictures, targets, settings, cases=cases)
+
+    monkeypatch.setattr(worker_module, "explain_with", hungry)
+    assert run(job).rows == 14
+    assert sizes[:3] == [4, 2, 1] and set(sizes[3:]) == {1}
+
+
+def test_media_and_arrays_are_written(job: Job) -> None:
+    run(replace(job, cases=job.cases[:2], outputs=Outputs(("map", "json"), arrays=True)))
+    for row in read_run(job.folder).itertuples():
+        names = sorted(os.listdir(job.folder / row.media))
+        assert names == ["arrays.npz", "explanation.json", "map.png"]
+    page = write_summary(job.folder).read_text()
+    assert "4 explanations of 2 cases; 0 failures" in page and "pixel_change" in page
+
+
+def test_a_picture_that_cannot_be_written_fails_its_case(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(explanation: Any, folder: Path, **outputs: Any) -> None:
+        if explanation.case == "case0000":
+            raise OSError("no space left on device")
+
+    monkeypatch.setattr(worker_module, "write_explanation", full)
+    outcome = run(replace(job, outputs=Outputs(("map",))))
+    assert (outcome.rows, outcome.failures) == (12, 2)
+    assert set(read_errors(job.folder).reason) == {"no space left on device"}
+
+
+@pytest.mark.parametrize("stop", [1, 2])
+def test_a_run_that_was_stopped_goes_on(job: Job, monkeypatch: pytest.MonkeyPatch, stop: int) -> None:
+    real, commits = Store.commit, []
+
+    def stopping(self: Store, *values: Any) -> None:
+        commits.append(values[0].name)
+        if len(commits) > stop:
+            raise KeyboardInterrupt
+        real(self, *values)
+
+    monkeypatch.setattr(Store, "commit", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        run(job)
+    monkeypatch.setattr(Store, "commit", real)
+    before = read_run(job.folder)
+    assert 0 < len(before) < 14
+    seen: list[tuple[int, int]] = []
+    assert run(job, resume=True, report=lambda done, total: seen.append((done, total))).rows == 14
+    after = read_run(job.folder)
+    kept = after.merge(before, on="id", suffixes=("", "_before"))
+    assert len(kept) == len(before) and (kept.seconds == kept.seconds_before).all()  # not computed again
+    assert seen[0] == (len(before) // 2, 7) and seen[-1] == (7, 7)
+
+
+def test_errors_of_an_unfinished_part_do_not_count(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kill may come between the two files of a part."""
+    (tmp_path / "images" / "case0000.png").write_bytes(b"not a picture")
+    real = Store._write
+
+    def stopping(self: Store, folder: str, *values: Any) -> None:
+        if folder == "results":
+            raise KeyboardInterrupt
+        real(self, folder, *values)
+
+    monkeypatch.setattr(Store, "_write", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        run(job)
+    assert len(os.listdir(job.folder / "errors")) == 1
+    assert len(read_errors(job.folder)) == 0
+    monkeypatch.setattr(Store, "_write", real)
+    outcome = run(job, resume=True)
+    assert (outcome.rows, outcome.failures) == (12, 2)
+
+
+def test_another_configuration_is_refused(job: Job) -> None:
+    run(job)
+    with pytest.raises(ConfigurationError, match=r"other values of settings\.drop"):
+        run(replace(job, settings=replace(job.settings, drop=0.1)), resume=True)
+    with pytest.raises(ConfigurationError, match="holds results already"):
+        run(job)
+    assert run(replace(job, settings=replace(job.settings, batch=2)), resume=True).rows == 14  # speed is no number
+    assert read_configuration(job.folder)["method"] == "latentshift"
+
+
+def test_more_cases_and_targets_may_be_added(job: Job) -> None:
+    run(replace(job, cases=job.cases[:3], targets=("left",)))
+    assert run(job, resume=True).rows == 14
+
+
+def test_a_file_with_new_content_is_refused(job: Job) -> None:
+    run(job)
+    os.utime(job.cases[0].path)  # touched, same content
+    run(job, resume=True)
+    tiny_batch.write_images(job.cases[0].path.parent, 1, seed=9)
+    with pytest.raises(InputError, match=r"other content for case0000 \(1 in all\)"):
+        run(job, resume=True)
+
+
+def test_two_processes_cannot_take_the_same_place(job: Job) -> None:
+    pair = wrap.pair(tiny_batch.classifier(), tiny_batch.autoencoder())
+    del pair
+    run(replace(job, cases=job.cases[:1]))
+    store = Store(job.folder, None)  # type: ignore[arg-type]
+    with store.claim(Shard(0, 1)):
+        with pytest.raises(ConfigurationError, match="worked on by another process"), store.claim(Shard(0, 1)):
+            pass
+        with pytest.raises(ConfigurationError, match="worked on in 1 shards, not in 2"), store.claim(Shard(0, 2)):
+            pass
+    with store.claim(Shard(1, 2)):
+        pass
+
+
+def test_shards_share_a_folder(job: Job) -> None:
+    for index in range(3):
+        run(job, shard=Shard(index, 3))
+    assert len(read_run(job.folder)) == 14
+
+
+def test_no_folder_of_a_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"holds no configuration\.json"):
+        read_run(tmp_path)
+
+
+def test_runners_have_names() -> None:
+    assert runner_name("ray") == "ray"
+    with pytest.raises(InputError, match="must be one of here, ray, got 'cloud'"):
+        runner_name("cloud")
+
+
+def test_an_empty_table_has_columns(job: Job, tmp_path: Path) -> None:
+    for case in job.cases:
+        case.path.write_bytes(b"broken")
+    outcome = run(job)
+    assert (outcome.rows, outcome.failures) == (0, 14)
+    assert {"case", "target", "score_input"} <= set(read_run(job.folder).columns)
+    assert "14 failures" in write_summary(job.folder).read_text()
+    assert np.isfinite(len(read_errors(job.folder)))
