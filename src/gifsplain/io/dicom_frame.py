@@ -117,15 +117,24 @@ def _decode_apart(dataset: Dataset) -> NDArray[Any]:
 
 def stored_values(dataset: Dataset, name: str) -> tuple[Values, Bool[np.ndarray, "h w"] | None]:
     """Stored values as int32, and which of them are padding (None where no padding is declared)."""
-    samples = decode(dataset, name)
+    syntax = transfer_syntax(dataset)
+    words = not syntax.is_encapsulated or syntax == RLELossless
+    samples = _decode_words(dataset, name) if words else decode(dataset, name)
     if samples.ndim != 2:
         raise DicomError(f"{name}: expected one grey plane, got shape {samples.shape}; export it again")
     raw = samples.astype(np.int32)
-    padding = _padding(dataset, raw)
-    syntax = transfer_syntax(dataset)
-    if not syntax.is_encapsulated or syntax == RLELossless:
-        raw = _used_bits(dataset, raw)
-    return raw, padding
+    values = _used_bits(dataset, raw) if words else raw
+    return values, _padding(dataset, raw, values)
+
+
+def _decode_words(dataset: Dataset, name: str) -> NDArray[Any]:
+    """Whole words with all allocated bits; pydicom would drop bits above the stored ones, wherever the high bit is."""
+    bits = dataset.BitsStored
+    try:
+        dataset.BitsStored = dataset.BitsAllocated
+        return decode(dataset, name)
+    finally:
+        dataset.BitsStored = bits
 
 
 def _used_bits(dataset: Dataset, raw: Values) -> Values:
@@ -138,7 +147,7 @@ def _used_bits(dataset: Dataset, raw: Values) -> Values:
     return values
 
 
-def _padding(dataset: Dataset, raw: Values) -> Bool[np.ndarray, "h w"] | None:
+def _padding(dataset: Dataset, raw: Values, values: Values) -> Bool[np.ndarray, "h w"] | None:
     """Pixels whose stored value is the padding value or in the padding range (PS3.3 C.7.5.1.1.2)."""
     first = dataset.get("PixelPaddingValue")
     if first is None or first == "":
@@ -146,7 +155,10 @@ def _padding(dataset: Dataset, raw: Values) -> Bool[np.ndarray, "h w"] | None:
     limit = dataset.get("PixelPaddingRangeLimit")
     limit = first if limit is None or limit == "" else limit
     low, high = sorted(as_stored(dataset, int(value)) for value in (first, limit))
-    return (raw >= low) & (raw <= high)
+    padding = (values >= low) & (values <= high)
+    if raw is not values:  # some files state the padding as the whole word
+        padding |= (raw >= low) & (raw <= high)
+    return np.asarray(padding)
 
 
 def as_stored(dataset: Dataset, value: int) -> int:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from highdicom.content import AlgorithmIdentificationSequence
@@ -20,6 +21,7 @@ from pydicom.uid import (
 from gifsplain.errors import InputError
 from gifsplain.io import dicom_draw, files
 from gifsplain.io.dicom_study import SOFTWARE, Study, base_dataset, new_uid, own_scheme, software_version
+from gifsplain.types import Explanation
 
 _LONG = 64
 """Characters of an LO element."""
@@ -57,6 +59,19 @@ class Derived:
             )
         if not 0 < self.threshold <= 1:
             raise InputError(f"expected a threshold above 0 and up to 1, got {self.threshold}")
+
+    @classmethod
+    def of(cls, explanation: Explanation) -> Self:
+        """The sweep and map of an explanation at the size of its frames; colour is averaged to grey."""
+        return cls(
+            target=explanation.target,
+            method=explanation.method,
+            image=explanation.image.detach().cpu().float().mean(dim=0).numpy(),
+            frames=explanation.frames.detach().cpu().float().mean(dim=1).numpy(),
+            scores=explanation.frame_scores.detach().cpu().float().numpy(),
+            map=explanation.map.detach().cpu().float().numpy(),
+            meaning=explanation.meaning.value,
+        )
 
 
 def write_dicom(

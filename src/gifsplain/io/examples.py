@@ -12,7 +12,9 @@ def _data(name: str) -> Path:
     except ModuleNotFoundError:
         path = Path(name)
     if not path.is_file():
-        raise InputError(f"expected {name} of the package pydicom-data, found none; install it: pip install pydicom-data")
+        raise InputError(
+            f"expected {name} of the package pydicom-data, found none; install it: pip install pydicom-data"
+        )
     return path
 
 
