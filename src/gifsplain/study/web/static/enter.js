@@ -21,8 +21,11 @@ form.addEventListener("submit", (event) => {
   enter(field.value.trim().split("#").pop());
 });
 
-if (location.hash.length > 1) {
+function enterByLink() {
+  if (location.hash.length < 2) return;
   const token = location.hash.slice(1);
   history.replaceState(null, "", location.pathname); // the secret leaves the address bar and the history
   enter(token);
 }
+window.addEventListener("hashchange", enterByLink); // a link pasted into an open entry page does not load it again
+enterByLink();
