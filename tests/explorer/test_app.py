@@ -39,14 +39,9 @@ def picture(client):
     return client.post("/api/pictures", content=png(), headers={"x-name": quote("röntgen 1.png")}).json()
 
 
-def wish(picture, **more):
-    return {
-        "picture": picture["id"],
-        "target": "Mass",
-        "classifier": "tiny",
-        "autoencoder": "pooled",
-        "frames": 7,
-    } | more
+def wish(kept, **more):
+    base = {"picture": kept["id"], "target": "Mass", "classifier": "tiny", "autoencoder": "pooled", "frames": 7}
+    return base | more
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +52,7 @@ def explained(client, picture):
 
 
 def refusal(reply, code):
-    assert reply.status_code == code, reply.text
+    assert reply.status_code == code, reply.content[:300]
     assert set(reply.json()) == {"error"} and set(reply.json()["error"]) == {"kind", "message"}
     return reply.json()["error"]["message"]
 

@@ -1,6 +1,7 @@
 """What the explorer can do, without a word of HTTP: keep pictures, score them, explain them, draw the results."""
 
 import io
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -215,7 +216,7 @@ def _has_native(explanation: Explanation) -> bool:
 
 
 def _columns(count: int) -> int:
-    return max(1, round(count**0.5))
+    return max(1, math.isqrt(count))
 
 
 def _png(picture: Image.Image) -> bytes:
