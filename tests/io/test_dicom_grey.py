@@ -73,7 +73,7 @@ def test_voi_lut_equals_the_slow_transcription(first, entries, data):
 
 
 def test_modality_lut_comes_before_the_window_and_wins_over_rescale():
-    entries = [int(round(4000 * (i / 4095) ** 2)) for i in range(4096)]
+    entries = [round(4000 * (i / 4095) ** 2) for i in range(4096)]
     dataset = radiograph(STORED, WindowCenter=2000, WindowWidth=4001, RescaleSlope=5, RescaleIntercept=9)
     item = lut(0, 12, entries)
     item.ModalityLUTType = "US"
@@ -220,7 +220,9 @@ def test_real_files_equal_pydicom(name):
     if "VOILUTSequence" in dataset:
         brightness /= 2 ** dataset.VOILUTSequence[0].LUTDescriptor[2] - 1
     else:
-        low = float(dataset.get("RescaleIntercept", 0)) + (-(2 ** (dataset.BitsStored - 1)) * dataset.PixelRepresentation)
+        low = float(dataset.get("RescaleIntercept", 0)) + (
+            -(2 ** (dataset.BitsStored - 1)) * dataset.PixelRepresentation
+        )
         high = low + (2**dataset.BitsStored - 1) * float(dataset.get("RescaleSlope", 1))
         brightness = (brightness - low) / (high - low)
     if dataset.PhotometricInterpretation == "MONOCHROME1":

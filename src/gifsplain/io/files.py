@@ -27,7 +27,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         flush(temporary)
-        os.replace(temporary, final)
+        temporary.replace(final)
         flush(final.parent)
     except BaseException:
         _remove(temporary)
@@ -71,7 +71,7 @@ def sha256_bytes(content: bytes) -> str:
 def sha256_file(path: str | Path) -> str:
     """Checksum of a file in lower-case hexadecimal, read in blocks."""
     digest = hashlib.sha256()
-    with open(path, "rb") as stream:
+    with Path(path).open("rb") as stream:
         while block := stream.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()

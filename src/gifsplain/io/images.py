@@ -24,7 +24,7 @@ SUFFIXES = frozenset(
     [".png", ".jpg", ".jpeg", ".npy", ".dcm", ".dicom", ".dic", ".tif", ".tiff", ".webp", ".bmp", ".gif"]
 )
 """Suffixes that name an image file; files without a suffix are looked into as well (DICOM often has none)."""
-_PILLOW = ("PNG", "JPEG", "MPO", "TIFF", "WEBP", "BMP", "GIF")
+_PILLOW = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")
 _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"RIFF", b"BM", b"GIF8")
 
 

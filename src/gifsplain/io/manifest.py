@@ -161,7 +161,8 @@ def _expand(item: str | Path) -> list[Case]:
     if path.suffix.lower() in MANIFEST_SUFFIXES and path.is_file():
         return read_manifest(path)
     if not path.exists() and glob.has_magic(str(item)):
-        matches = [Path(match) for match in sorted(glob.glob(str(item), recursive=True)) if Path(match).is_file()]
+        found = sorted(glob.glob(str(item), recursive=True))  # noqa: PTH207 (the pattern may be absolute)
+        matches = [Path(match) for match in found if Path(match).is_file()]
         return _from_paths(matches, Path(os.path.commonpath([match.parent for match in matches])) if matches else path)
     return [Case(name=picture_name(path), path=path)]
 
@@ -180,7 +181,7 @@ def _is_bare_dicom(path: Path) -> bool:
     if path.name.upper() == "DICOMDIR" or not path.is_file():
         return False
     try:
-        with open(path, "rb") as stream:
+        with path.open("rb") as stream:
             return dicom_in.is_dicom(stream.read(132))
     except OSError:
         return False
@@ -202,7 +203,7 @@ def _distinct(cases: Sequence[Case]) -> list[Case]:
     """Without repetitions of a path that say nothing new, named anew because several inputs may share names."""
     first: dict[tuple[str, str, tuple[str, ...]], Case] = {}
     for case in cases:
-        first.setdefault((os.path.abspath(case.path), safe_name(case.name), case.targets), case)
+        first.setdefault((str(case.path.absolute()), safe_name(case.name), case.targets), case)
     return _named(list(first.values()))
 
 

@@ -93,7 +93,7 @@ def fetch(wanted: WeightsFile, path: str | Path) -> Path:
     request = urllib.request.Request(wanted.url, headers={"User-Agent": "gifsplain"})
     with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer, files.atomic_path(path) as temporary:
         total = 0
-        with open(temporary, "wb") as stream:
+        with temporary.open("wb") as stream:
             while block := answer.read(_BLOCK):
                 total += len(block)
                 if total > MAX_BYTES:
