@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from .fakes import pair, picture
 
 from gifsplain.explain.methods import explain_with
 from gifsplain.explain.settings import Settings
 from gifsplain.models.prepare import to_images
 from gifsplain.models.protocols import Pair
 from gifsplain.types import Images
+
+from .fakes import pair, picture
 
 
 class Slow:
@@ -60,7 +61,9 @@ def bounds_0_0_6(slow: Slow) -> tuple[float, list[float]]:
 
 @pytest.mark.parametrize("value_range", [(0.0, 1.0), (-1024.0, 1024.0)])
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize(("policy", "transcription"), [("paper-2021", bounds_2021), ("latentshift-0.0.6", bounds_0_0_6)])
+@pytest.mark.parametrize(
+    ("policy", "transcription"), [("paper-2021", bounds_2021), ("latentshift-0.0.6", bounds_0_0_6)]
+)
 def test_published_policy_equals_its_transcription(policy, transcription, seed, value_range) -> None:
     models, image = pair(seed, value_range=value_range), picture(seed)
     slow = Slow(models, to_images(image, models.autoencoder.card), 1)

@@ -19,11 +19,15 @@ from .fakes import SIZE, pair, picture
 RESIDUAL = Settings(composition=Composition.RESIDUAL)
 
 
-def one(settings: Settings = Settings(), *, seed: int = 0, target: str = "A", models: Pair | None = None) -> Explanation:
+def one(
+    settings: Settings = Settings(), *, seed: int = 0, target: str = "A", models: Pair | None = None
+) -> Explanation:
     return explain(models or pair(), LatentShift(), [picture(seed)], [target], settings)[0]
 
 
-@pytest.mark.parametrize("settings", [Settings(), RESIDUAL, Settings(policy="paper-2021"), Settings(policy="latentshift-0.0.6")])
+@pytest.mark.parametrize(
+    "settings", [Settings(), RESIDUAL, Settings(policy="paper-2021"), Settings(policy="latentshift-0.0.6")]
+)
 def test_a_batch_equals_one_by_one(settings: Settings) -> None:
     models, pictures = pair(), [picture(seed, name=f"case {seed}") for seed in range(5)]
     together = explain_with("latentshift", models, pictures, ["A", "B"], settings)
@@ -168,7 +172,9 @@ def test_wrong_settings_say_what_is_wrong() -> None:
         explain_with("nose", pair(), [picture()], ["A"])
 
 
-@pytest.mark.parametrize("name", ["latentshift", "grad", "integrated", "smoothgrad", "random-map", "centre-prior", "occlusion"])
+@pytest.mark.parametrize(
+    "name", ["latentshift", "grad", "integrated", "smoothgrad", "random-map", "centre-prior", "occlusion"]
+)
 def test_every_method_gives_the_one_result(name: str) -> None:
     made = METHODS[name].explain(pair(), [picture()], ["A", "B"], Settings(), None)
     assert [e.target for e in made] == ["A", "B"]

@@ -35,7 +35,9 @@ def of(pixels: torch.Tensor) -> Picture:
 
 
 def test_a_native_range_is_reached_and_left() -> None:
-    model = wrap.classifier(Mean(), name="m", targets="ab", size=4, value_range=(-1024, 1024), meaning=ScoreMeaning.LOGIT)
+    model = wrap.classifier(
+        Mean(), name="m", targets="ab", size=4, value_range=(-1024, 1024), meaning=ScoreMeaning.LOGIT
+    )
     assert model.scores(torch.ones(1, 1, 4, 4))[0].tolist() == [1024, -1024]
     assert model.scores(torch.full((1, 1, 4, 4), 0.5))[0].tolist() == [0, 0]
     images = torch.rand(2, 1, 4, 4)

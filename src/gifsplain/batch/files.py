@@ -89,5 +89,18 @@ def write(explanation: Explanation, case: Case, output: Output) -> Path:
 
 
 def write_dicom(explanation: Explanation, folder: Path, *, source: Path, keep_identity: bool) -> None:
-    """Cine, segmentation and overlay as DICOM files in `folder`, marked derived, synthetic and not for diagnosis."""
-    raise NotImplementedError
+    """Cine, segmentation and overlay as DICOM files in `folder`, marked derived, synthetic and not for diagnosis.
+
+    They join the study of a DICOM `source` in new series; the patient's identity is copied only on request.
+    """
+    derived = dicom_out.Derived(
+        target=explanation.target,
+        method=explanation.method,
+        image=explanation.image.mean(dim=0).numpy(),
+        frames=explanation.frames.mean(dim=1).numpy(),
+        scores=explanation.frame_scores.numpy(),
+        map=explanation.map.numpy(),
+        meaning=explanation.meaning.value,
+    )
+    is_dicom = explanation.picture.provenance.format.startswith("DICOM")
+    dicom_out.write_dicom(derived, folder, source if is_dicom else None, keep_identity=keep_identity)

@@ -5,10 +5,14 @@ from typing import Annotated
 
 import typer
 
-TargetOption = Annotated[list[str], typer.Option("--target", "-t", help="Output to explain; may be given several times.")]
+TargetOption = Annotated[
+    list[str], typer.Option("--target", "-t", help="Output to explain; may be given several times.")
+]
 ClassifierOption = Annotated[str, typer.Option(help="Name, file or module:callable; see `gifsplain models list`.")]
 AutoencoderOption = Annotated[str, typer.Option(help="Name, folder or module:callable; see `gifsplain models list`.")]
-ResizeOption = Annotated[bool, typer.Option("--resize/--no-resize", help="Let the classifier take the autoencoder's size by resizing.")]
+ResizeOption = Annotated[
+    bool, typer.Option("--resize/--no-resize", help="Let the classifier take the autoencoder's size by resizing.")
+]
 WindowOption = Annotated[str | None, typer.Option(help="DICOM window: its index or its explanation.")]
 ColourOption = Annotated[str, typer.Option(help="What to do with a colour image: refuse or grey.")]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
@@ -32,15 +36,27 @@ def explain(
     resize: ResizeOption = False,
     drop: Annotated[float, typer.Option(help="Wanted fall of the score, absolute.")] = 0.30,
     rise: Annotated[float, typer.Option(help="Wanted rise of the score, absolute.")] = 0.05,
-    frames: Annotated[int | None, typer.Option(help="Frames of the sweep; the policy's own number when left out.")] = None,
+    frames: Annotated[
+        int | None, typer.Option(help="Frames of the sweep; the policy's own number when left out.")
+    ] = None,
     policy: Annotated[str, typer.Option(help="Strength search: exact, paper-2021 or latentshift-0.0.6.")] = "exact",
-    compose: Annotated[str, typer.Option(help="Frames: reconstruction or residual (input plus what changes).")] = "reconstruction",
-    native: Annotated[bool, typer.Option("--native/--model-size", help="Animate at the original's size; implies residual.")] = False,
-    map: Annotated[str | None, typer.Option(help="max, mean, minmax, sliding or extreme-2021.")] = None,  # noqa: A002
-    formats: Annotated[str | None, typer.Option("--format", help="Outputs, with commas between; all standard ones when left out.")] = None,
+    compose: Annotated[
+        str, typer.Option(help="Frames: reconstruction or residual (input plus what changes).")
+    ] = "reconstruction",
+    native: Annotated[
+        bool, typer.Option("--native/--model-size", help="Animate at the original's size; implies residual.")
+    ] = False,
+    map: Annotated[str | None, typer.Option(help="max, mean, minmax, sliding or extreme-2021.")] = None,
+    formats: Annotated[
+        str | None, typer.Option("--format", help="Outputs, with commas between; all standard ones when left out.")
+    ] = None,
     arrays: Annotated[bool, typer.Option("--arrays/--no-arrays", help="Also write arrays.npz.")] = False,
-    dicom_out: Annotated[bool, typer.Option("--dicom-out/--no-dicom-out", help="Also write DICOM cine, segmentation and overlay.")] = False,
-    keep_identity: Annotated[bool, typer.Option("--keep-identity/--no-identity", help="Copy the patient into DICOM outputs.")] = False,
+    dicom_out: Annotated[
+        bool, typer.Option("--dicom-out/--no-dicom-out", help="Also write DICOM cine, segmentation and overlay.")
+    ] = False,
+    keep_identity: Annotated[
+        bool, typer.Option("--keep-identity/--no-identity", help="Copy the patient into DICOM outputs.")
+    ] = False,
     window: WindowOption = None,
     colour: ColourOption = "refuse",
     seed: Annotated[int, typer.Option(help="For methods that draw random numbers.")] = 0,
@@ -66,7 +82,9 @@ def explain(
     pair = load_models(classifier, autoencoder, resize=resize)
     reading = Reading(console.window(window), console.colour(colour))
     with console.progress(len(cases), "explaining") as advance:
-        done = list(explain_files(pair, cases, target, settings, place, method=method, reading=reading, started=advance))
+        done = list(
+            explain_files(pair, cases, target, settings, place, method=method, reading=reading, started=advance)
+        )
     console.finish(done, open_report=open_report)
 
 
@@ -85,7 +103,9 @@ def predict(
     from gifsplain.models.load import load_classifier
 
     model = load_classifier(classifier)
-    rows = list(predict_files(model, find_cases(files), target, window=console.window(window), colour=console.colour(colour)))
+    rows = list(
+        predict_files(model, find_cases(files), target, window=console.window(window), colour=console.colour(colour))
+    )
     console.scores(model.card, rows, as_json=as_json)
 
 

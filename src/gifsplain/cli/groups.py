@@ -9,7 +9,6 @@ import typer
 
 from gifsplain.errors import GifsplainError, ModelError, TargetError, WeightsError
 
-
 COMMANDS = ("explain", "serve", "batch", "models", "train", "evaluate", "directions", "study")
 """Files of this folder that hold commands, in the order of the help page."""
 

@@ -44,6 +44,27 @@ def reconstruction_error(explanation: Explanation, card: ModelCard) -> Check:
     return Check("reconstruction_error", verdict, text, error)
 
 
+def typical_latent(explanation: Explanation, card: ModelCard) -> Check | None:
+    """Length of the latent against the percentiles of the autoencoder's card; None where one of the two is not known.
+
+    An autoencoder may well draw an image that it was not made for; its latent then lies far outside the usual ones.
+    """
+    norm = explanation.record.get("latent_norm")
+    limits: Mapping[str, float] = card.details.get("latent_norm_percentiles", {})
+    if norm is None or not {"p95", "p99"} <= limits.keys():
+        return None
+    length = float(norm)
+    if length <= limits["p95"]:
+        text = f"The latent has length {length:.0f}, usual for {card.name} (95 % below {limits['p95']:.0f})."
+        return Check("typical_latent", Verdict.PASS, text, length)
+    verdict = Verdict.FAIL if length > 1.25 * limits["p99"] else Verdict.WARN
+    text = (
+        f"The latent has length {length:.0f}; 99 % of the images that {card.name} was measured on stay below "
+        f"{limits['p99']:.0f}: this image may be no frontal chest radiograph or an unusual one."
+    )
+    return Check("typical_latent", verdict, text, length)
+
+
 def wanted_change(explanation: Explanation) -> Check:
     """Whether the search met the wanted change."""
     stop = explanation.stop
@@ -51,7 +72,12 @@ def wanted_change(explanation: Explanation) -> Check:
     if stop is Stop.REACHED:
         return Check("wanted_change", Verdict.PASS, f"The score changed by {change:+.2f}, as wanted.", change)
     if stop is Stop.NOT_SEARCHED:
-        return Check("wanted_change", Verdict.WARN, f"Strengths were given, not searched; the score changed by {change:+.2f}.", change)
+        return Check(
+            "wanted_change",
+            Verdict.WARN,
+            f"Strengths were given, not searched; the score changed by {change:+.2f}.",
+            change,
+        )
     reasons = {
         Stop.SCORE_BOUND: "the score has less room than the wanted change",
         Stop.TURNED: "the score turned back before",
@@ -70,7 +96,9 @@ def monotone(explanation: Explanation) -> Check:
     back = float((-explanation.frame_scores.diff()).clamp(min=0).max())
     if back <= WIGGLE:
         return Check("monotone", Verdict.PASS, "The score rises with the strength over the whole sweep.", back)
-    text = f"The score steps back by up to {back:.2f} along the sweep: the path is not a simple more or less of one thing."
+    text = (
+        f"The score steps back by up to {back:.2f} along the sweep: the path is not a simple more or less of one thing."
+    )
     return Check("monotone", Verdict.WARN, text, back)
 
 
@@ -92,7 +120,9 @@ def visible_change(explanation: Explanation) -> Check:
 def gradient(explanation: Explanation) -> Check:
     """Whether there was a direction at all."""
     if Stop.ZERO_GRADIENT in (explanation.stop_lower, explanation.stop_higher):
-        text = "The classifier's output does not depend on the latent here (zero gradient): there is nothing to explain."
+        text = (
+            "The classifier's output does not depend on the latent here (zero gradient): there is nothing to explain."
+        )
         return Check("gradient", Verdict.FAIL, text, 0.0)
     return Check("gradient", Verdict.PASS, "The classifier's output depends on what the autoencoder can draw.")
 
@@ -105,13 +135,25 @@ def trained_target(explanation: Explanation, card: ModelCard) -> Check:
     return Check("trained_target", Verdict.PASS, f"{card.name} declares the head for {explanation.target} as trained.")
 
 
-_SWEEP: tuple[Callable[[Explanation], Check], ...] = (autoencoder_gap, wanted_change, monotone, visible_change, gradient)
+_SWEEP: tuple[Callable[[Explanation], Check], ...] = (
+    autoencoder_gap,
+    wanted_change,
+    monotone,
+    visible_change,
+    gradient,
+)
 
 
 def run(explanation: Explanation, cards: Mapping[str, ModelCard]) -> tuple[Check, ...]:
     """All checks that apply; `cards` has the keys `classifier` and `autoencoder`. Maps without a sweep get the last two."""
     zero = Stop.ZERO_GRADIENT in (explanation.stop_lower, explanation.stop_higher)
-    sweep: list[Any] = list(_SWEEP) if explanation.has_sweep else [autoencoder_gap, wanted_change, gradient] if zero else []
+    sweep: list[Any] = (
+        list(_SWEEP) if explanation.has_sweep else [autoencoder_gap, wanted_change, gradient] if zero else []
+    )
     made = [check(explanation) for check in sweep]
-    made.insert(1 if made else 0, reconstruction_error(explanation, cards["autoencoder"]))
+    fitting = (
+        reconstruction_error(explanation, cards["autoencoder"]),
+        typical_latent(explanation, cards["autoencoder"]),
+    )
+    made[1:1] = [check for check in fitting if check is not None]
     return (*made, trained_target(explanation, cards["classifier"]))

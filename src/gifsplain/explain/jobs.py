@@ -55,7 +55,9 @@ class Stage:
             self._chunk(jobs, missing[start : start + self.batch])
 
     def _chunk(self, jobs: Sequence[Job], chunk: Sequence[tuple[int, float]]) -> None:
-        latents = torch.cat([jobs[j].move.apply(jobs[j].latent, torch.tensor([s], dtype=torch.float64)) for j, s in chunk])
+        latents = torch.cat(
+            [jobs[j].move.apply(jobs[j].latent, torch.tensor([s], dtype=torch.float64)) for j, s in chunk]
+        )
         frames = self.pair.autoencoder.decode(latents)
         if self.composition is Composition.RESIDUAL:
             images = torch.stack([jobs[j].image for j, _ in chunk])

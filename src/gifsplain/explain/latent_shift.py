@@ -26,9 +26,7 @@ class LatentShift:
 
     name: str = "latentshift"
 
-    def find(
-        self, pair: Pair, images: Images, latents: Latents, target: int, composition: Composition
-    ) -> Proposal:
+    def find(self, pair: Pair, images: Images, latents: Latents, target: int, composition: Composition) -> Proposal:
         """One gradient through classifier and decoder for the whole batch."""
         z = latents.detach().requires_grad_(True)
         decoded = pair.autoencoder.decode(z)
@@ -51,9 +49,7 @@ def score_slope(pair: Pair, logits: Float[Tensor, "b t"], target: int) -> Float[
     return slopes[:, target]
 
 
-def gradient_move(
-    latent: Float[Tensor, "..."], gradient: Float[Tensor, "..."], slope: float, name: str
-) -> LinearMove:
+def gradient_move(latent: Float[Tensor, "..."], gradient: Float[Tensor, "..."], slope: float, name: str) -> LinearMove:
     """A normalised move along `gradient`; its direction is zero where the gradient is zero or not finite.
 
     Args:

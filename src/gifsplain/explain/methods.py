@@ -1,24 +1,20 @@
 """Every method by name: one literal table, used alike by the command line, batch, evaluation, study and explorer."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
-import torch
-
 from gifsplain.errors import InputError
-from gifsplain.explain import attribution, checks, record
-from gifsplain.explain.attribution import MapMethod
+from gifsplain.explain import attribution
 from gifsplain.explain.direction_methods import DIRECTION_METHODS
+from gifsplain.explain.drawn import DrawnMap
 from gifsplain.explain.latent_shift import LatentShift
 from gifsplain.explain.moves import DirectionFinder
 from gifsplain.explain.policies import PublishedLatentShift
-from gifsplain.explain.run import explain, target_index
+from gifsplain.explain.run import explain
 from gifsplain.explain.settings import Settings
-from gifsplain.models.prepare import to_images
 from gifsplain.models.protocols import Pair
-from gifsplain.types import Cost, Explanation, Map, Picture, Scores, Stop
+from gifsplain.types import Explanation, Picture
 
 Build = Callable[[Pair, Settings], tuple[Pair, DirectionFinder]]
 """A finder for a pair, and the pair that it works in (a style view, an identity autoencoder), mostly the same one."""
@@ -31,7 +27,12 @@ class Method(Protocol):
     def summary(self) -> str: ...
 
     def explain(
-        self, pair: Pair, pictures: Sequence[Picture], targets: Sequence[str], settings: Settings, cases: Sequence[str] | None
+        self,
+        pair: Pair,
+        pictures: Sequence[Picture],
+        targets: Sequence[str],
+        settings: Settings,
+        cases: Sequence[str] | None,
     ) -> list[Explanation]: ...
 
 
@@ -43,68 +44,16 @@ class SweepMethod:
     build: Build
 
     def explain(
-        self, pair: Pair, pictures: Sequence[Picture], targets: Sequence[str], settings: Settings, cases: Sequence[str] | None
+        self,
+        pair: Pair,
+        pictures: Sequence[Picture],
+        targets: Sequence[str],
+        settings: Settings,
+        cases: Sequence[str] | None,
     ) -> list[Explanation]:
         """Case by case, then target by target."""
         own, finder = self.build(pair, settings)
         return explain(own, finder, pictures, targets, settings, cases=cases)
-
-
-@dataclass(frozen=True)
-class DrawnMap:
-    """An attribution that only draws a map; explains with the single frame `image` at strength 0."""
-
-    name: str
-    summary: str
-    draw: MapMethod
-
-    def explain(
-        self, pair: Pair, pictures: Sequence[Picture], targets: Sequence[str], settings: Settings, cases: Sequence[str] | None
-    ) -> list[Explanation]:
-        """Case by case, then target by target."""
-        if not pictures or not targets:
-            raise InputError(f"expected at least one picture and one target, got {len(pictures)} and {len(targets)}")
-        names = list(cases) if cases is not None else [picture.provenance.name for picture in pictures]
-        indices = [target_index(pair.classifier.card, target) for target in targets]
-        results: list[Explanation] = []
-        for start in range(0, len(pictures), settings.batch):
-            part = slice(start, start + settings.batch)
-            results += self._part(pair, pictures[part], names[part], indices, settings)
-        return results
-
-    def _part(
-        self, pair: Pair, pictures: Sequence[Picture], names: Sequence[str], indices: Sequence[int], settings: Settings
-    ) -> list[Explanation]:
-        started = time.perf_counter()
-        images = to_images(pictures, pair.autoencoder.card).to(pair.device)
-        maps = {index: self.draw(pair, images, index).detach().cpu() for index in indices}
-        with torch.no_grad():
-            drawn = pair.autoencoder.decode(pair.autoencoder.encode(images)).clamp(0, 1)
-            before, after = pair.classifier.scores(images).cpu(), pair.classifier.scores(drawn).cpu()
-        seconds = (time.perf_counter() - started) / (len(pictures) * len(indices))
-        return [
-            self._result(pair, settings, names[i], pictures[i], (images[i].cpu(), drawn[i].cpu()), (before[i], after[i]),
-                         index, maps[index][i], seconds)
-            for i in range(len(pictures))
-            for index in indices
-        ]
-
-    def _result(
-        self, pair: Pair, settings: Settings, case: str, picture: Picture, images: tuple[torch.Tensor, torch.Tensor],
-        scores: tuple[torch.Tensor, torch.Tensor], index: int, drawn_map: Map, seconds: float,
-    ) -> Explanation:
-        card = pair.classifier.card
-        explanation = Explanation(
-            case=case, method=self.name, target=card.targets[index], meaning=card.meaning, picture=picture,
-            image=images[0], reconstruction=images[1], frames=images[0].unsqueeze(0), strengths=torch.zeros(1),
-            strength_unit="none", frame_scores=scores[0][index : index + 1], targets=card.targets,
-            target_scores=scores[0].unsqueeze(0),
-            scores=Scores(float(scores[0][index]), float(scores[1][index]), float("nan")), counterfactual=0,
-            stop_lower=Stop.NOT_SEARCHED, stop_higher=Stop.NOT_SEARCHED, map=drawn_map, map_name=self.name,
-            composition="none", cost=Cost(1, 1, 2, 0, seconds), record=record.make(pair, settings, picture),
-        )
-        cards = {"classifier": card, "autoencoder": pair.autoencoder.card}
-        return replace(explanation, checks=checks.run(explanation, cards))
 
 
 def _latent_shift(pair: Pair, settings: Settings) -> tuple[Pair, DirectionFinder]:

@@ -114,8 +114,6 @@ class DirectionFinder(Protocol):
     @property
     def name(self) -> str: ...
 
-    def find(
-        self, pair: Pair, images: Images, latents: Latents, target: int, composition: Composition
-    ) -> Proposal:
+    def find(self, pair: Pair, images: Images, latents: Latents, target: int, composition: Composition) -> Proposal:
         """Moves for each image, raising `target` (an index); never changes the models or the inputs."""
         ...

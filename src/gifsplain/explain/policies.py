@@ -92,9 +92,7 @@ class PublishedLatentShift:
 
     name: str = "latentshift"
 
-    def find(
-        self, pair: Pair, images: Images, latents: Latents, target: int, composition: Composition
-    ) -> Proposal:
+    def find(self, pair: Pair, images: Images, latents: Latents, target: int, composition: Composition) -> Proposal:
         """One gradient through classifier, decoder and the second sigmoid."""
         z = latents.detach().requires_grad_(True)
         decoded = pair.autoencoder.decode(z)

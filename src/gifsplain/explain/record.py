@@ -8,6 +8,8 @@ from importlib import metadata
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from gifsplain.explain.moves import Move
 from gifsplain.explain.settings import Settings
@@ -49,7 +51,14 @@ def of_move(move: Move) -> dict[str, Any]:
     return {"name": move.name, "unit": move.unit, "lambda_per_strength": move.raw_unit, "logit_slope": move.slope}
 
 
-def make(pair: Pair, settings: Settings, picture: Picture, *, move: dict[str, Any] | None = None) -> dict[str, Any]:
+def make(
+    pair: Pair,
+    settings: Settings,
+    picture: Picture,
+    *,
+    latent: Float[Tensor, "..."],
+    move: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """Everything that reproduces an explanation of `picture`."""
     return {
         "versions": dict(versions()),
@@ -57,6 +66,7 @@ def make(pair: Pair, settings: Settings, picture: Picture, *, move: dict[str, An
         "autoencoder": of_card(pair.autoencoder.card),
         "settings": {**asdict(settings), "composition": settings.composition.value},
         "resolved": {"frames": settings.frame_count, "map": settings.map_name},
+        "latent_norm": float(latent.double().norm()),
         "seed": settings.seed,
         "device": str(pair.device),
         "threads": torch.get_num_threads(),

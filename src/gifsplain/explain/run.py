@@ -33,7 +33,9 @@ def target_index(card: ModelCard, target: str) -> int:
         known = ", ".join(name for name in card.targets if name not in card.untrained)
         raise TargetError(f"{card.name} has no target {target!r}; it has {known}")
     if card.targets[index] in card.untrained:
-        raise TargetError(f"the head for {target!r} of {card.name} was never trained: its score is a constant; choose another")
+        raise TargetError(
+            f"the head for {target!r} of {card.name} was never trained: its score is a constant; choose another"
+        )
     return index
 
 
@@ -110,7 +112,9 @@ def make_jobs(stage: Stage, finder: DirectionFinder, images: Images, indices: Se
     for target in indices:
         proposal = finder.find(pair, images, latents, target, stage.composition)
         with torch.no_grad():
-            by_target.append((proposal, *_baselines(stage, images, proposal.reconstructions, proposal.scores, input_scores)))
+            by_target.append(
+                (proposal, *_baselines(stage, images, proposal.reconstructions, proposal.scores, input_scores))
+            )
     return [
         Job(
             image=images[i],
@@ -185,7 +189,7 @@ def assemble(
         map_name=settings.map_name,
         composition=settings.composition.value,
         cost=Cost(1, job.decodes, job.decodes + 1, job.gradients, seconds),
-        record=record.make(pair, settings, picture, move=record.of_move(job.move)),
+        record=record.make(pair, settings, picture, latent=job.latent, move=record.of_move(job.move)),
     )
     cards = {"classifier": card, "autoencoder": pair.autoencoder.card}
     return replace(explanation, checks=checks.run(explanation, cards))

@@ -109,7 +109,9 @@ def search(goal: Goal, limits: Limits, first: float) -> Search:
         return Found(met, goal.reached, tuple(trail))
     if len(trail) > limits.evaluations:
         return Found(_best(goal, limits, trail), Stop.BUDGET, tuple(trail))
-    return Found(_best(goal, limits, trail), goal.reached if _any_met(goal, limits, trail) else Stop.PIXEL_LIMIT, tuple(trail))
+    return Found(
+        _best(goal, limits, trail), goal.reached if _any_met(goal, limits, trail) else Stop.PIXEL_LIMIT, tuple(trail)
+    )
 
 
 def _allowed(limits: Limits, point: Measurement) -> bool:
@@ -129,7 +131,9 @@ def _best(goal: Goal, limits: Limits, trail: Sequence[Measurement]) -> Measureme
     return min(allowed, key=lambda p: (goal.lack(p.score), abs(p.strength)))
 
 
-def _ask(strength: float, goal: Goal, trail: list[Measurement]) -> Generator[list[float], list[Measurement], Measurement]:
+def _ask(
+    strength: float, goal: Goal, trail: list[Measurement]
+) -> Generator[list[float], list[Measurement], Measurement]:
     (point,) = yield [goal.sign * strength]
     trail.append(point)
     return point
@@ -215,9 +219,7 @@ def _chandrupatla(fa: float, fb: float, fc: float, a: float, b: float, c: float)
     return min(max(part, 1e-3), 1 - 1e-3)
 
 
-def drive(
-    searches: Sequence[Search], measure: Callable[[list[tuple[int, float]]], list[Measurement]]
-) -> list[Found]:
+def drive(searches: Sequence[Search], measure: Callable[[list[tuple[int, float]]], list[Measurement]]) -> list[Found]:
     """Advance all searches together: each round measures everything that they ask for in one call.
 
     Args:

@@ -66,7 +66,11 @@ def _exact(stage: Stage, jobs: Sequence[Job], settings: Settings) -> list[Range]
             continue
         start = float(job.baseline_scores[job.target])
         limits = Limits(_strength_limit(job, settings), settings.pixel_limit, settings.evaluations)
-        goals = [lower_goal(start, settings.drop, floor=settings.floor, tolerance=settings.tolerance)] if settings.drop else []
+        goals = (
+            [lower_goal(start, settings.drop, floor=settings.floor, tolerance=settings.tolerance)]
+            if settings.drop
+            else []
+        )
         if settings.rise:
             goals.append(higher_goal(start, settings.rise, ceiling=settings.ceiling, tolerance=settings.tolerance))
         for goal in goals:

@@ -11,6 +11,7 @@ from safetensors import safe_open
 
 from gifsplain.errors import WeightsError
 from gifsplain.models import networks, wrap
+from gifsplain.models.fold import fold
 from gifsplain.models.protocols import ModelCard
 from gifsplain.types import ScoreMeaning
 
@@ -47,7 +48,9 @@ def read_weights(stem: str, card: dict[str, Any], folder: Path | None = None) ->
         raise WeightsError(f"expected weights {path} (sha256 {card.get('sha256', 'unknown')}), found none; reinstall")
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != card["sha256"]:
-        raise WeightsError(f"{path.name}: expected sha256 {card['sha256']}, got {found}; the file is damaged, reinstall")
+        raise WeightsError(
+            f"{path.name}: expected sha256 {card['sha256']}, got {found}; the file is damaged, reinstall"
+        )
     with safe_open(path, framework="pt") as file:
         config = json.loads((file.metadata() or {})["config"])
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a mapping)
@@ -74,7 +77,7 @@ def cxr_classifier(device: torch.device | str = "cpu", folder: Path | None = Non
     config, state = read_weights(CLASSIFIER_FILE, values, folder)
     net = networks.build_classifier(networks.ClassifierConfig.from_dict(config))
     net.load_state_dict(state)
-    net = net.eval().requires_grad_(False).to(device)
+    net = fold(net.to(device))
     return wrap.ImageClassifier(_card(values, "classifier"), net, torch.sigmoid, 1, net)
 
 
@@ -84,5 +87,5 @@ def cxr_autoencoder(device: torch.device | str = "cpu", folder: Path | None = No
     config, state = read_weights(AUTOENCODER_FILE, values, folder)
     net = networks.build_autoencoder(networks.AutoencoderConfig.from_dict(config))
     net.load_state_dict(state)
-    net = net.eval().requires_grad_(False).to(device)
+    net = fold(net.to(device))
     return wrap.ImageAutoencoder(_card(values, "autoencoder"), net.encode, net.decode, net)

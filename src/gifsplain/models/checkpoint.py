@@ -46,7 +46,9 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         with torch.serialization.safe_globals([(_resolve(name), name) for name in names]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise WeightsError(f"{path.name}: expected a PyTorch checkpoint, could not read it ({error}); download it again") from error
+        raise WeightsError(
+            f"{path.name}: expected a PyTorch checkpoint, could not read it ({error}); download it again"
+        ) from error
     if isinstance(content, nn.Module):
         for module in content.modules():
             module.__dict__.setdefault("_non_persistent_buffers_set", set())

@@ -59,9 +59,11 @@ def _meaning(card: ModelCard, scores: torch.Tensor) -> Check:
     if not (low >= 0 and high <= 1):
         text = f"declared as {card.meaning.value}, got values in [{low:.2f}, {high:.2f}]"
         return Check("meaning", Verdict.FAIL, text)
-    squeezed = 0.5 <= low and high <= 0.7311
+    squeezed = low >= 0.5 and high <= 0.7311
     bad = f"all scores lie in [{low:.2f}, {high:.2f}]: the mark of a second sigmoid; declare output='probabilities'"
-    return _check("meaning", not squeezed, f"{card.meaning.value} in [{low:.2f}, {high:.2f}]", bad, verdict=Verdict.WARN)
+    return _check(
+        "meaning", not squeezed, f"{card.meaning.value} in [{low:.2f}, {high:.2f}]", bad, verdict=Verdict.WARN
+    )
 
 
 def _varies(card: ModelCard, scores: torch.Tensor) -> Check:
@@ -89,7 +91,7 @@ def inspect_autoencoder(model: Autoencoder) -> tuple[Check, ...]:
             f"latents of shape {tuple(latents.shape[1:])}", f"draws {tuple(drawn.shape)} for {tuple(images.shape)}",
         ),
         _check(
-            "range", -0.5 < low and high < 1.5, f"draws values in [{low:.2f}, {high:.2f}]",
+            "range", low > -0.5 and high < 1.5, f"draws values in [{low:.2f}, {high:.2f}]",
             f"draws values in [{low:.2f}, {high:.2f}] of a nominal [0, 1]: is value_range right?", verdict=Verdict.WARN,
         ),
         _check("gradient", bool(gradient.abs().sum() > 0) and bool(gradient.isfinite().all()),

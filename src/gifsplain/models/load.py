@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from torch import nn
+
 from gifsplain.errors import ModelError
 from gifsplain.models import builtin, diffusers, own, styleex, trained, wrap, xrv
+from gifsplain.models.fold import unfold
 from gifsplain.models.protocols import Autoencoder, Classifier, Pair
 
 
@@ -82,7 +85,11 @@ def load_autoencoder(name: str) -> Autoencoder:
 
 
 def load_models(
-    classifier: str | Classifier = "cxr", autoencoder: str | Autoencoder = "cxr", *, resize: bool = False
+    classifier: str | Classifier = "cxr",
+    autoencoder: str | Autoencoder = "cxr",
+    *,
+    resize: bool = False,
+    optimise: bool = True,
 ) -> Pair:
     """A classifier and an autoencoder that fit together; by default the built-in chest X-ray pair.
 
@@ -90,6 +97,7 @@ def load_models(
         classifier: A name of `CATALOGUE`, or an object that satisfies the protocol.
         autoencoder: Likewise.
         resize: Let the classifier take the autoencoder's size by bilinear resizing where they differ.
+        optimise: Use networks with folded batch normalisation (`models.fold`): the same numbers, sooner.
 
     Raises:
         ModelError: When they do not fit or a name is unknown.
@@ -97,6 +105,10 @@ def load_models(
     """
     first = load_classifier(classifier) if isinstance(classifier, str) else classifier
     second = load_autoencoder(autoencoder) if isinstance(autoencoder, str) else autoencoder
+    if not optimise:
+        for net in (getattr(first, "net", None), getattr(second, "net", None)):
+            if isinstance(net, nn.Module):
+                unfold(net)
     if resize:
         first = wrap.resized(first, second.card.size)
     return wrap.pair(first, second)

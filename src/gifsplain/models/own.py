@@ -27,14 +27,20 @@ def from_callable(spec: str) -> Any:
     try:
         made = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError) as error:
-        raise ModelError(f"expected module:callable, could not find {spec!r} ({error}); run where the module is") from error
+        raise ModelError(
+            f"expected module:callable, could not find {spec!r} ({error}); run where the module is"
+        ) from error
     return made()
 
 
 def check_protocol(model: Any, kind: type, spec: str) -> Any:
     """`model` when it satisfies the protocol `kind`; an error that names what is missing otherwise."""
     if not isinstance(model, kind):
-        missing = [n for n in ("card", "logits", "link", "scores", "encode", "decode") if n in vars(kind) and not hasattr(model, n)]
+        missing = [
+            n
+            for n in ("card", "logits", "link", "scores", "encode", "decode")
+            if n in vars(kind) and not hasattr(model, n)
+        ]
         raise ModelError(f"{spec} returned {type(model).__name__}, which lacks {', '.join(missing)}; use models.wrap")
     return model
 
@@ -52,7 +58,9 @@ def exported_classifier(path: Path) -> Classifier:
     beside = path.with_suffix(".json")
     for file in (path, beside):
         if not file.is_file():
-            raise WeightsError(f"expected {file}; an exported classifier is a .pt2 program and a .json declaration beside it")
+            raise WeightsError(
+                f"expected {file}; an exported classifier is a .pt2 program and a .json declaration beside it"
+            )
     values = json.loads(beside.read_text(encoding="utf-8"))
     lacking = {"name", "targets", "size"} - values.keys()
     if lacking:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gifsplain.errors import ModelError
+from gifsplain.models.fold import fold
 from gifsplain.models.protocols import Autoencoder, Classifier, ModelCard, Pair
 from gifsplain.types import Images, Latents, ScoreMeaning
 
@@ -55,8 +56,8 @@ LOGITS_FROM: dict[Output, Callable[[Logits], Logits]] = {
 
 
 def _frozen(net: nn.Module, device: torch.device | str) -> nn.Module:
-    """A copy in evaluation mode without parameter gradients: the caller's module stays as it is."""
-    return copy.deepcopy(net).eval().requires_grad_(False).to(device)
+    """A folded copy in evaluation mode without parameter gradients: the caller's module stays as it is."""
+    return fold(copy.deepcopy(net).to(device))
 
 
 def _check(images: Tensor, card: ModelCard) -> None:
@@ -67,7 +68,9 @@ def _check(images: Tensor, card: ModelCard) -> None:
             "prepare pictures with models.prepare.to_images, or wrap the classifier with models.wrap.resized"
         )
     if not images.is_floating_point():
-        raise ModelError(f"{card.name} takes floating-point images in [0, 1], got {images.dtype}; divide by the maximum")
+        raise ModelError(
+            f"{card.name} takes floating-point images in [0, 1], got {images.dtype}; divide by the maximum"
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -65,7 +65,9 @@ def _untrained(targets: tuple[str, ...], thresholds: Tensor | None) -> tuple[str
     """Targets whose head has no operating point: their calibrated score is a constant 0.5 (DESIGN 4.2)."""
     if thresholds is None:
         return tuple(name for name in targets if name.startswith("(unused"))
-    return tuple(n for n, t in zip(targets, thresholds.tolist(), strict=True) if math.isnan(t) or n.startswith("(unused"))
+    return tuple(
+        n for n, t in zip(targets, thresholds.tolist(), strict=True) if math.isnan(t) or n.startswith("(unused")
+    )
 
 
 def calibrated(thresholds: Tensor) -> Callable[[Tensor], Tensor]:
@@ -83,7 +85,13 @@ def calibrated(thresholds: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def wrap_classifier(
-    net: nn.Module, logits: Callable[[Tensor], Tensor], *, name: str, size: int, labels: list[str], details: dict[str, Any]
+    net: nn.Module,
+    logits: Callable[[Tensor], Tensor],
+    *,
+    name: str,
+    size: int,
+    labels: list[str],
+    details: dict[str, Any],
 ) -> wrap.ImageClassifier:
     """A torchxrayvision classifier whose `op_threshs`, where it has them, define the score."""
     thresholds = getattr(net, "op_threshs", None)
@@ -175,7 +183,9 @@ def chexpert(weights_zip: Path) -> wrap.ImageClassifier:
         WeightsError: When the zip is not there.
     """
     if not weights_zip.is_file():
-        raise WeightsError(f"expected the CheXpert ensemble's zip at {weights_zip}; name it as xrv:chexpert=/path/to.zip")
+        raise WeightsError(
+            f"expected the CheXpert ensemble's zip at {weights_zip}; name it as xrv:chexpert=/path/to.zip"
+        )
     import torchxrayvision as xrv
 
     with _quiet():
@@ -218,7 +228,9 @@ def vqgan(name: str, folder: Path | None = None) -> wrap.ImageAutoencoder:
         torch.save({"state_dict": read_checkpoint(checkpoint)}, plain)
         net = xrv.baseline_models.ieee8023.VQGAN(ckpt_path=str(plain), yaml_path=str(config))
     net.eval().requires_grad_(False)
-    card = ModelCard(name=f"xrv:{name}", kind="autoencoder", size=net.resolution, value_range=RANGE, details=_about(meta))
+    card = ModelCard(
+        name=f"xrv:{name}", kind="autoencoder", size=net.resolution, value_range=RANGE, details=_about(meta)
+    )
     return wrap.ImageAutoencoder(card, net.encode, net.decode, net)
 
 
