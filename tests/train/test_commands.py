@@ -85,6 +85,50 @@ def test_killed_process_resumes_to_the_same_curve(folder: Path) -> None:
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
 
+@pytest.mark.slow
+def test_two_processes_train_as_one(folder: Path) -> None:
+    """Two CPU processes share every epoch, and one of them writes."""
+    script = folder / "program.py"
+    script.write_text("from gifsplain.cli import train\n\ntrain.app()\n")
+    options = ("--set", "loop.devices=2", "--set", "epochs=8", "--set", "batch_size=4", "--set", "evaluate_epochs=4")
+    done = subprocess.run(
+        [sys.executable, str(script), *arguments(folder, "two", *options)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = read_history(folder / "two")
+    losses = [row["loss"] for row in rows if "loss" in row]
+    assert losses[-1] < losses[0]
+    assert [row["step"] for row in rows if "val/mae_error" in row] == [8, 16]  # 15 images, 2 x 4 a step
+    assert (folder / "two" / "autoencoder.safetensors").exists()
+
+
+def test_bar_shows_losses_and_time_left() -> None:
+    import io
+
+    from rich.console import Console
+
+    from gifsplain.train.loop import SilentReporter
+    from gifsplain.train.progress import BarReporter, make_reporter
+
+    text = io.StringIO()
+    bar = BarReporter("autoencoder", Console(file=text, force_terminal=True, width=140))
+    bar.decoded(1, 1)
+    bar.start(5, 20)
+    bar.evaluated(10, {"val/auc": 0.75, "val/auc/Mass": 0.5})
+    bar.update(10, {"loss": 0.1234})
+    bar.close()
+    last = text.getvalue().splitlines()[-1]
+    assert all(part in text.getvalue() for part in ("autoencoder", "10/20", "left", "loss 0.1234", "val/auc 0.75")), (
+        last
+    )
+    assert "Mass" not in text.getvalue()
+    assert isinstance(make_reporter("x", Console(file=io.StringIO())), SilentReporter)
+
+
 def test_options_change_the_file(folder: Path) -> None:
     options = given.Given(config=folder / "config.yaml", overrides=("rate=0.5",), data=("x.csv",), where=("a=1",))
     made = given.settings(AutoencoderTraining, options)

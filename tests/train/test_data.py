@@ -31,14 +31,15 @@ def test_pixels_equal_what_every_other_command_sees(tmp_path: Path) -> None:
 def test_cache_is_used_until_a_file_changes(tmp_path: Path) -> None:
     path = phantoms.write(tmp_path, count=3)
     config = DataConfig((SourceConfig(str(path)),), size=16, cache=tmp_path / "cache")
-    seen: list[int] = []
-    data.open_dataset(config, seen.append)
-    assert seen == [1, 2, 3]
-    data.open_dataset(config, seen.append)
-    assert seen == [1, 2, 3]
+    seen: list[tuple[int, int]] = []
+    once = [(1, 3), (2, 3), (3, 3)]
+    data.open_dataset(config, lambda *place: seen.append(place))
+    assert seen == once
+    data.open_dataset(config, lambda *place: seen.append(place))
+    assert seen == once
     phantoms.draw(np.random.default_rng(5), big=True, spot=True, size=22).save(tmp_path / "001.png")
-    data.open_dataset(config, seen.append)
-    assert seen == [1, 2, 3, 1, 2, 3]
+    data.open_dataset(config, lambda *place: seen.append(place))
+    assert seen == 2 * once
 
 
 def test_torchxrayvision_range_becomes_unit_range() -> None:

@@ -19,7 +19,7 @@ from gifsplain.train.classifier import ClassifierTraining, train_classifier
 from gifsplain.train.config import LoopConfig
 from gifsplain.train.features import FeatureConfig
 from gifsplain.train.frame import FrameConfig
-from gifsplain.train.hardening import Hardening
+from gifsplain.train.hardening import Hardening, mix
 from gifsplain.train.records import read_history
 from gifsplain.train.rows import DataConfig, SourceConfig
 
@@ -113,6 +113,10 @@ def test_autoencoder_learns_and_loads_again(autoencoding: AutoencoderTraining, t
         min(r["val/mae_error"] for r in read_history(tmp_path / "ae") if "val/mae_error" in r), abs=1e-5
     )
     assert card["rows"] == {"train": int((dataset.table.splits == "train").sum()), "val": len(images)}
+    norms = model.encode(images).flatten(1).norm(dim=1).numpy()
+    usual = model.card.details["latent_norm_percentiles"]
+    assert usual["p95"] == pytest.approx(float(np.percentile(norms, 95)), rel=1e-4)
+    assert model.card.details["reconstruction_mae_percentiles"]["p50"] < card["validation"]["val/mae_error"] * 1.5
     assert model.card.sha256 and path.exists()
 
 
@@ -207,15 +211,41 @@ def test_hardened_classifier_and_perceptual_autoencoder(
     train_autoencoder(seeing, tmp_path / "ae")
     names = {name for row in read_history(tmp_path / "ae") for name in row}
     assert {"perceptual", "scores", "smoothness", "decorrelation"} <= names
-    hardening = Hardening(str(tmp_path / "ae"), 0.5, adversarial=0.01, teachers=(str(tmp_path / "cl"),), imitation=0.5)
-    train_classifier(replace(short, hardening=hardening, init=str(tmp_path / "cl")), tmp_path / "hard")
+    hardening = Hardening(
+        str(tmp_path / "ae"),
+        0.5,
+        latent_noise=0.1,
+        latent_step=1.0,
+        adversarial=0.01,
+        mixup=0.3,
+        teachers=(str(tmp_path / "cl"),),
+        imitation=0.5,
+    )
+    train_classifier(replace(short, hardening=hardening, init=str(tmp_path / "cl"), frozen=2), tmp_path / "hard")
     assert "imitation" in {name for row in read_history(tmp_path / "hard") for name in row}
+    first, later = (state(tmp_path / name / "classifier.safetensors") for name in ("cl", "hard"))
+    for name, value in first.items():  # frozen layers keep weights and statistics, the others do not
+        if name.startswith("body"):
+            assert torch.equal(value, later[name]) == (name < "body.2"), name
     for broken, message in (
         (replace(hardening, autoencoder=""), "needs hardening.autoencoder"),
         (replace(hardening, teachers=()), "go together"),
     ):
         with pytest.raises(ConfigurationError, match=message):
             train_classifier(replace(short, hardening=broken), tmp_path / "none")
+
+
+def test_mixture_is_mostly_its_own_and_unknown_where_either_is() -> None:
+    torch.manual_seed(0)
+    images = torch.eye(4).reshape(4, 1, 2, 2)
+    labels = torch.tensor([[1.0], [0.0], [torch.nan], [1.0]])
+    for _ in range(20):
+        mixed, changed = mix(images, labels, 0.3)
+        assert (mixed.flatten(1).argmax(1) == torch.arange(4)).all()
+        torch.testing.assert_close(mixed.sum((1, 2, 3)), torch.ones(4))
+        assert changed[2].isnan() and changed.isnan().sum() <= 2
+        known = changed[~changed.isnan()]
+        assert ((known >= 0) & (known <= 1)).all()
 
 
 def test_boxes_tell_the_classifier_where_to_look(classifying: ClassifierTraining, tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ class AutoencoderTask:
         self.weights = dataset.weights(self.train)
         model = _start(config).to(memory_format=torch.channels_last)
         features = open_features(config.features) if config.loss.perceptual or config.loss.scores else None
-        self.average = optimise.Average(model, config.average)
+        self.average = optimise.Average(model, config.average, updates=1000 if config.init else 0)
         optimizer = torch.optim.AdamW(
             optimise.parameter_groups(model, rate=config.rate),
             lr=config.rate,
@@ -208,7 +208,7 @@ def train_autoencoder(
     """
     config = check(config)
     loop.open_folder(config, folder, resume=resume)
-    dataset = dataset or data.open_dataset(config.data)
+    dataset = dataset or data.open_dataset(config.data, reporter.decoded if reporter else None)
     data.write_bad_rows(dataset.bad, folder)
     fabric = loop.make_fabric(config.loop)
     task = AutoencoderTask(config, dataset, fabric)
@@ -217,8 +217,9 @@ def train_autoencoder(
     loop.load_best(task, folder)
     path = folder / f"{trained.AUTOENCODER}.safetensors"
     if fabric.is_global_zero:
-        card = _card(config, folder, task) | {"steps": outcome.step, "best_step": outcome.best_step}
-        model = framed(task, config.frame) if config.frame.rank else task.average.module
+        model = framed(task, config.frame) if config.frame.rank else task.average.module.cpu()
+        ends = {"steps": outcome.step, "best_step": outcome.best_step}
+        card = _card(config, folder, task) | ends | percentiles(model, dataset, task.val)
         trained.save(folder, trained.AUTOENCODER, model, model.config.to_dict(), card, half=config.half)
     fabric.barrier()
     return path
@@ -235,6 +236,22 @@ def framed(task: AutoencoderTask, config: FrameConfig) -> Autoencoder:
             with torch.no_grad(), task.fabric.autocast():
                 codes.append(task.average.module.encode(images).float().flatten(1).cpu())
     return fit_frame(task.average.module.cpu(), torch.cat(codes), config)
+
+
+@torch.no_grad()
+def percentiles(model: Autoencoder, dataset: data.Dataset, rows: data.Rows) -> dict[str, dict[str, float]]:
+    """What is usual on these rows, for the checks of an explanation: error of D(E(x)), and norm of the latent."""
+    errors, norms = [], []
+    for part in data.in_batches(rows, 32):
+        images = dataset.images(part)
+        latents = model.encode(images)
+        errors.append((model.decode(latents).clamp(0, 1) - images).abs().mean((1, 2, 3)))
+        norms.append(latents.flatten(1).norm(dim=1))
+    found = {"reconstruction_mae_percentiles": torch.cat(errors), "latent_norm_percentiles": torch.cat(norms)}
+    return {
+        name: {f"p{p}": round(float(torch.quantile(values, p / 100)), 6) for p in (50, 90, 95, 99)}
+        for name, values in found.items()
+    }
 
 
 def check(config: AutoencoderTraining) -> AutoencoderTraining:

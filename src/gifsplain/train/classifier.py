@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -35,6 +35,8 @@ class ClassifierTraining:
     """Of the backbone `small`."""
     init: str = ""
     """`imagenet`, or the folder of an earlier training; empty: random."""
+    frozen: int = 0
+    """So many first layers of a built-in backbone stay as they are."""
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(monitor="val/auc", patience=5))
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     hardening: Hardening = field(default_factory=Hardening)
@@ -63,6 +65,15 @@ class Objective(nn.Module):
         super().__init__()
         self.model, self.config = model, config
         self.register_buffer("balance", balance, persistent=False)
+        for layer in _frozen_layers(model, config):
+            layer.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, except for frozen layers, whose statistics stay as well."""
+        super().train(mode)
+        for layer in _frozen_layers(self.model, self.config):
+            layer.eval()
+        return self
 
     def forward(
         self, images: Images, labels: Tensor, masks: Tensor | None, teachers: Tensor | None
@@ -86,6 +97,10 @@ class Objective(nn.Module):
         return {"loss": total, **terms}
 
 
+def _frozen_layers(model: trained.ClassifierNet, config: ClassifierTraining) -> list[nn.Module]:
+    return list(model.body.children())[: config.frozen] if config.frozen else []
+
+
 class ClassifierTask:
     """One classifier in training; see `loop.Trainee`."""
 
@@ -97,11 +112,11 @@ class ClassifierTask:
         self.boxes = boxes.read_boxes(config.boxes, dataset, config.data) if config.boxes else None
         model = _start(config).to(memory_format=torch.channels_last)
         balance = losses.positive_weights(dataset.table.labels[self.train], config.balance)
-        self.average = optimise.Average(model, config.average)
+        self.average = optimise.Average(model, config.average, updates=60 if config.init not in ("", "imagenet") else 0)
+        self.model, objective = model, Objective(model, config, balance)
         groups = optimise.parameter_groups(model, rate=config.rate, head="head", head_factor=config.head_factor)
         optimizer = torch.optim.AdamW(groups, lr=config.rate, weight_decay=config.weight_decay)
-        self.model = model
-        self.objective, self.optimizer = fabric.setup(Objective(model, config, balance), optimizer)
+        self.objective, self.optimizer = fabric.setup(objective, optimizer)
         fabric.to_device(self.average.module)
         self.hardener = Hardener(config.hardening, config.data, self.average.module, fabric)
         self.per_epoch = data.steps_per_epoch(self.train, config.batch_size, fabric.world_size)
@@ -112,7 +127,8 @@ class ClassifierTask:
         config, fabric = self.config, self.fabric
         images, labels, masks = self._batch(step)
         teachers = self.hardener.imitated(images)
-        images = self.hardener.harden(images, labels).contiguous(memory_format=torch.channels_last)
+        images, labels = self.hardener.harden(images, labels)
+        images = images.contiguous(memory_format=torch.channels_last)
         self.objective.train()
         terms = self.objective(images, labels, masks, teachers)
         optimise.set_rates(self.optimizer, optimise.warm_cosine(step, self.steps, config.warmup))
@@ -192,7 +208,7 @@ def train_classifier(
     """
     check(config)
     loop.open_folder(config, folder, resume=resume)
-    dataset = dataset or data.open_dataset(config.data)
+    dataset = dataset or data.open_dataset(config.data, reporter.decoded if reporter else None)
     data.write_bad_rows(dataset.bad, folder)
     fabric = loop.make_fabric(config.loop)
     task = ClassifierTask(config, dataset, fabric)
@@ -237,6 +253,8 @@ def check(config: ClassifierTraining) -> None:
         raise ConfigurationError("data.targets is empty; name what the classifier shall find")
     if config.boxes and ":" in config.backbone:
         raise ConfigurationError(f"boxes need a built-in backbone, got {config.backbone}; leave boxes out")
+    if config.frozen and ":" in config.backbone:
+        raise ConfigurationError(f"frozen needs a built-in backbone, got {config.backbone}; leave frozen out")
     check_hardening(config.hardening)
 
 

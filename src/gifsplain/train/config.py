@@ -1,6 +1,7 @@
 """Frozen configurations: read from YAML, checked field by field, saved beside the weights that they made."""
 
 import dataclasses
+import enum
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -149,6 +150,8 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, tuple | list):
         return [_plain(inner) for inner in value]
+    if isinstance(value, enum.Enum):
+        return value.value
     return str(value) if isinstance(value, Path) else value
 
 
@@ -198,6 +201,9 @@ def _convert_tuple(arguments: Sequence[Any], value: Any, where: str) -> tuple[An
 def _convert_plain(hint: Any, value: Any, where: str) -> Any:
     if hint is Any:
         return value
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        names = [item.value for item in hint]
+        return hint(value) if value in names else _refuse(where, f"one of {names}", value)
     if hint is Path and isinstance(value, str | Path):
         return Path(value)
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):

@@ -55,7 +55,7 @@ class Dataset:
         return torch.from_numpy(self.table.labels[rows]).float().to(device)
 
 
-def open_dataset(config: DataConfig, progress: Callable[[int], None] | None = None) -> Dataset:
+def open_dataset(config: DataConfig, progress: Callable[[int, int], None] | None = None) -> Dataset:
     """The rows of `config` with decoded images; bad rows are refused by name, or kept aside in `bad`."""
     table, bad = read_rows(config)
     if config.bad_rows == "refuse":

@@ -22,9 +22,17 @@ class Hardening:
     autoencoder: str = ""
     """Folder of a finished autoencoder training, or a name of `gifsplain models list`."""
     reconstructed: float = 0.0
-    """Chance that a batch's images are replaced by their reconstructions."""
+    """Share of each batch that is replaced by its reconstructions."""
+    latent_noise: float = 0.0
+    """Largest standard deviation of the noise on their latents; drawn anew for each image."""
+    latent_step: float = 0.0
+    """Largest length of a latent step that raises the loss before the image is drawn."""
+    latent_step_chance: float = 0.5
+    """Share of batches that take such a step."""
     adversarial: float = 0.0
-    """Size of one signed-gradient step that raises the loss before training on the result, of full scale."""
+    """Size of one signed-gradient step in the image that raises the loss, of full scale."""
+    mixup: float = 0.0
+    """Parameter of the beta distribution for mixing pairs of images and labels, in half of the batches; 0: never."""
     teachers: tuple[str, ...] = ()
     """Folders of finished classifier trainings whose mean logits are imitated."""
     imitation: float = 0.0
@@ -39,12 +47,15 @@ class Hardener:
         self.teachers = [fabric.to_device(_teacher(name, rows)) for name in config.teachers]
         self.autoencoder = _autoencoder(config.autoencoder, rows, fabric) if config.reconstructed else None
 
-    def harden(self, images: Images, labels: Tensor) -> Images:
-        """The batch to train on."""
-        if self.autoencoder is not None and float(torch.rand(())) < self.config.reconstructed:
-            with torch.no_grad(), self.fabric.autocast():
-                images = self.autoencoder.decode(self.autoencoder.encode(images)).float().clamp(0, 1)
-        return self._worst_step(images, labels) if self.config.adversarial else images
+    def harden(self, images: Images, labels: Tensor) -> tuple[Images, Tensor]:
+        """The batch to train on; labels change where images are mixed."""
+        if self.autoencoder is not None:
+            images = self._redraw(self.autoencoder, images, labels)
+        if self.config.adversarial:
+            images = self._worst_step(images, labels)
+        if self.config.mixup and float(torch.rand(())) < 0.5:
+            images, labels = mix(images, labels, self.config.mixup)
+        return images, labels
 
     @torch.no_grad()
     def imitated(self, images: Images) -> Tensor | None:
@@ -54,13 +65,53 @@ class Hardener:
         with self.fabric.autocast():
             return torch.stack([teacher.raw_logits(images).float() for teacher in self.teachers]).mean(0)
 
+    def _redraw(self, autoencoder: Autoencoder, images: Images, labels: Tensor) -> Images:
+        """Some images become what the autoencoder draws of them, from latents that were moved a little."""
+        config, count = self.config, round(self.config.reconstructed * images.shape[0])
+        chosen = torch.randperm(images.shape[0], device=images.device)[:count]
+        with torch.no_grad(), self.fabric.autocast():
+            latents = autoencoder.encode(images[chosen]).float()
+        if config.latent_noise:
+            latents = latents + torch.randn_like(latents) * config.latent_noise * _any_part(latents)
+        if config.latent_step and float(torch.rand(())) < config.latent_step_chance:
+            moved = latents.requires_grad_(True)
+            with self.fabric.autocast():
+                drawn = autoencoder.decode(moved).float().clamp(0, 1)
+            (gradient,) = torch.autograd.grad(self._cost(drawn, labels[chosen]), moved)
+            length = gradient.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, *[1] * (latents.ndim - 1))
+            latents = latents.detach() + gradient / length * config.latent_step * _any_part(latents)
+        with torch.no_grad(), self.fabric.autocast():
+            drawn = autoencoder.decode(latents).float().clamp(0, 1)
+        images = images.clone()
+        images[chosen] = drawn
+        return images
+
+    def _cost(self, images: Images, labels: Tensor) -> Tensor:
+        with self.fabric.autocast():
+            logits = self.judge.raw_logits(images).float()
+        return losses.masked_bce(logits, labels)
+
     def _worst_step(self, images: Images, labels: Tensor) -> Images:
         """One signed-gradient step against the averaged classifier (Goodfellow et al. 2015)."""
         moved = images.detach().requires_grad_(True)
-        with self.fabric.autocast():
-            logits = self.judge.raw_logits(moved).float()
-        (gradient,) = torch.autograd.grad(losses.masked_bce(logits, labels), moved)
+        (gradient,) = torch.autograd.grad(self._cost(moved, labels), moved)
         return (images + self.config.adversarial * gradient.sign()).clamp(0, 1).detach()
+
+
+def mix(images: Images, labels: Tensor, alpha: float) -> tuple[Images, Tensor]:
+    """Each image and its labels mixed with another's, the larger part its own (Zhang et al. 2018).
+
+    A label that is unknown in one of the two is unknown in the mixture.
+    """
+    share = float(torch.distributions.Beta(alpha, alpha).sample())
+    share = max(share, 1 - share)
+    other = torch.randperm(images.shape[0], device=images.device)
+    return share * images + (1 - share) * images[other], share * labels + (1 - share) * labels[other]
+
+
+def _any_part(latents: Tensor) -> Tensor:
+    """One number in [0, 1] for each latent."""
+    return torch.rand(latents.shape[0], device=latents.device).view(-1, *[1] * (latents.ndim - 1))
 
 
 def check_hardening(config: Hardening) -> None:

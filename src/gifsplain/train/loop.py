@@ -52,6 +52,10 @@ class Trainee(Protocol):
 class Reporter(Protocol):
     """Who watches: `progress.BarReporter` on a terminal, `SilentReporter` otherwise."""
 
+    def decoded(self, done: int, total: int) -> None:
+        """Images decoded so far, before the training starts."""
+        ...
+
     def start(self, step: int, steps: int) -> None: ...
 
     def update(self, step: int, losses: Mapping[str, float]) -> None: ...
@@ -63,6 +67,9 @@ class Reporter(Protocol):
 
 class SilentReporter:
     """Reports nothing."""
+
+    def decoded(self, done: int, total: int) -> None:
+        """Nothing."""
 
     def start(self, step: int, steps: int) -> None:
         """Nothing."""

@@ -27,12 +27,12 @@ def set_rates(optimizer: Optimizer, factor: float) -> None:
 class Average(Generic[M]):
     """A copy of a module whose weights follow it slowly; young averages forget faster.
 
-    `decay` 0 makes the copy equal to the module after each update.
+    `decay` 0 makes the copy equal to the module after each update; `updates` says how old it is at the start.
     """
 
-    def __init__(self, module: M, decay: float) -> None:
+    def __init__(self, module: M, decay: float, updates: int = 0) -> None:
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
-        self._decay, self._updates = decay, 0
+        self._decay, self._updates = decay, updates
 
     @torch.no_grad()
     def update(self, module: M) -> None:

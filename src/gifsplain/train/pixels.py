@@ -120,11 +120,14 @@ def _picture(pixels: Float[Tensor, "c h w"], name: str) -> Picture:
 
 
 def decoded(
-    rows: Sequence[RowImage], card: ModelCard, folder: Path | None = None, progress: Callable[[int], None] | None = None
+    rows: Sequence[RowImage],
+    card: ModelCard,
+    folder: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Pixels, dict[int, str]]:
     """All images at the size of `card`, and why some of them could not be read (these stay black).
 
-    Kept under a name made of all keys, so that a second training starts at once; `progress` gets the number done.
+    Kept under a name made of all keys, so that a second training starts at once; `progress` gets done and total.
     """
     folder = folder or default_cache()
     digest = hashlib.sha256(repr((1, card.size, card.channels, [row.key for row in rows])).encode()).hexdigest()
@@ -143,7 +146,7 @@ def default_cache() -> Path:
 
 
 def _decode_all(
-    rows: Sequence[RowImage], card: ModelCard, path: Path, progress: Callable[[int], None] | None
+    rows: Sequence[RowImage], card: ModelCard, path: Path, progress: Callable[[int, int], None] | None
 ) -> dict[int, str]:
     shape = (len(rows), card.channels, card.size, card.size)
     with files.atomic_path(path) as temporary:
@@ -155,7 +158,7 @@ def _decode_all(
 
 
 def _fill(
-    array: Pixels, rows: Sequence[RowImage], card: ModelCard, progress: Callable[[int], None] | None
+    array: Pixels, rows: Sequence[RowImage], card: ModelCard, progress: Callable[[int, int], None] | None
 ) -> dict[int, str]:
     def decode(i: int) -> str | None:
         try:
@@ -170,7 +173,7 @@ def _fill(
             if problem:
                 problems[i] = problem
             if progress:
-                progress(i + 1)
+                progress(i + 1, len(rows))
     return problems
 
 

@@ -40,6 +40,13 @@ class BarReporter:
         self._task = TaskID(0)
         self._losses = self._metrics = ""
 
+    def decoded(self, done: int, total: int) -> None:
+        """Show how far the decoding is; it ends with its last image."""
+        if done == 1:
+            self._bar.start()
+            self._task = self._bar.add_task("images", total=total, values="")
+        self._bar.update(self._task, completed=done)
+
     def start(self, step: int, steps: int) -> None:
         """Show the bar; steps before a resume count as done but not towards the speed."""
         self._bar.start()
