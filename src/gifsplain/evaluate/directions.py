@@ -193,10 +193,7 @@ class _Stage:
         for raises in (True, False):
             aim, images = self.start(target, raises)
             way = 1.0 if raises else -1.0
-            alone = [
-                [self._draw(i, self.latents[i] + way * length * steps, aim) for length in self.plan.strengths]
-                for i in images
-            ]
+            alone = [self._draw(i, self._stretched(i, way * steps), aim) for i in images]
             sums = [self._sums(i, steps * way, self._own_order(alone[n], aim), aim) for n, i in enumerate(images)]
             rows.append(self._pack(method, target, aim, images, self.plan.strengths, labels, alone, sums))
         return rows
@@ -211,7 +208,12 @@ class _Stage:
         total = steps[order].cumsum(0)
         size = steps[0].norm()
         total = total * (size / total.flatten(1).norm(dim=1)).reshape(-1, *[1] * (steps.ndim - 1))
-        return [self._draw(i, self.latents[i] + length * total, aim) for length in self.plan.strengths]
+        return self._draw(i, self._stretched(i, total), aim)
+
+    def _stretched(self, i: Tensor, steps: Float[Tensor, "k ..."]) -> Float[Tensor, "l k ..."]:
+        """Latent `i` moved along every step at every length."""
+        lengths = torch.tensor(self.plan.strengths).to(steps).reshape(-1, *[1] * steps.ndim)
+        return self.latents[i] + lengths * steps
 
     def try_gradients(self, target: str) -> list[Tried]:
         """Each image's own gradient in W: Latent Shift at fixed lengths."""
@@ -226,13 +228,7 @@ class _Stage:
             own, images = self.start(target, raises)
             way = 1.0 if raises else -1.0
             with torch.no_grad():
-                alone = [
-                    [
-                        self._draw(i, (self.latents[i] + way * length * units[i])[None], own)
-                        for length in self.plan.strengths
-                    ]
-                    for i in images
-                ]
+                alone = [self._draw(i, self._stretched(i, way * units[i][None]), own) for i in images]
             rows.append(self._pack("gradient", target, own, images, self.plan.strengths, ("own gradient",), alone, []))
         return rows
 
@@ -252,37 +248,32 @@ class _Stage:
             for i in images:
                 style = model.styles(self.latents[i : i + 1])[0]
                 base = model.decode_styles(style[None]).clamp(0, 1)
-                singles = [
-                    self._draw_styles(
-                        model, base, [attfind.apply_coordinates(style, extremes, (m,), s) for m in moves], aim
-                    )
-                    for s in self.plan.shifts
-                ]
+                edits = [attfind.apply_coordinates(style, extremes, (m,), s) for s in self.plan.shifts for m in moves]
+                singles = self._draw_styles(model, base, edits, aim)
                 order = self._own_order(singles, aim).tolist()
                 chains = [tuple(moves[j] for j in order[: n + 1]) for n in range(len(order))]
-                together = [
-                    self._draw_styles(
-                        model, base, [attfind.apply_coordinates(style, extremes, c, s) for c in chains], aim
-                    )
-                    for s in self.plan.shifts
-                ]
+                sets = [attfind.apply_coordinates(style, extremes, c, s) for s in self.plan.shifts for c in chains]
                 alone.append(singles)
-                sums.append(together)
+                sums.append(self._draw_styles(model, base, sets, aim))
             labels = tuple(attfind.coordinate_name(model, r.index) for r in ranking)
             rows.append(self._pack("attfind", target, aim, images, self.plan.shifts, labels, alone, sums))
         return rows
 
-    def _draw(self, i: Tensor, latents: Latents, aim: Aim) -> tuple[Tensor, Tensor]:
-        """Scores of the target, and change of the picture, at latents of image `i`."""
-        decode = self.pair.autoencoder.decode
-        return self._compare(decode(self.latents[i][None]).clamp(0, 1), decode(latents).clamp(0, 1), aim)
+    def _draw(self, i: Tensor, latents: Float[Tensor, "l k ..."], aim: Aim) -> list[tuple[Tensor, Tensor]]:
+        """For each length the scores of the target, and the change of the picture, at `k` latents of image `i`."""
+        drawn = self.pair.autoencoder.decode(torch.cat([self.latents[i][None], latents.flatten(0, 1)])).clamp(0, 1)
+        return self._compare(drawn[:1], drawn[1:], aim, len(latents))
 
-    def _draw_styles(self, model: StyleModel, base: Images, styles: list[Tensor], aim: Aim) -> tuple[Tensor, Tensor]:
-        return self._compare(base, model.decode_styles(torch.stack(styles)).clamp(0, 1), aim)
+    def _draw_styles(
+        self, model: StyleModel, base: Images, styles: list[Tensor], aim: Aim
+    ) -> list[tuple[Tensor, Tensor]]:
+        frames = model.decode_styles(torch.stack(styles)).clamp(0, 1)
+        return self._compare(base, frames, aim, len(self.plan.shifts))
 
-    def _compare(self, base: Images, frames: Images, aim: Aim) -> tuple[Tensor, Tensor]:
+    def _compare(self, base: Images, frames: Images, aim: Aim, parts: int) -> list[tuple[Tensor, Tensor]]:
         scores = self.pair.classifier.scores(frames)[:, aim.target]
-        return scores, (frames - base).abs().mean((1, 2, 3))
+        change = (frames - base).abs().mean((1, 2, 3))
+        return list(zip(scores.chunk(parts), change.chunk(parts), strict=True))
 
     def _pack(
         self, method: str, target: str, aim: Aim, images: Tensor, lengths: tuple[float, ...], labels: tuple[str, ...],

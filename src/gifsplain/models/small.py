@@ -49,9 +49,8 @@ class SmallClassifier(nn.Module):
                 f"size {config.size} must be a multiple of {2 ** len(config.widths)} for {len(config.widths)} stages"
             )
         self.config = config
-        widths = (config.channels, *config.widths)
         stages = [_first_stage(config.channels, config.widths[0])]
-        stages += [_stage(a, b) for a, b in itertools.pairwise(widths)]
+        stages += [_stage(a, b) for a, b in itertools.pairwise(config.widths)]
         self.stages = nn.ModuleList(stages)
         self.dropout = nn.Dropout(0.3)
         self.head = nn.Linear(config.widths[-1], len(config.targets))

@@ -172,14 +172,14 @@ def read_styleex(path: Path, card: ModelCard, classifier_card: ModelCard, device
     return wrap.pair(first, StyleAutoencoder(card, net, classifier), device=device)
 
 
-def load_styleex(device: torch.device | str = "cpu", folder: Path | None = None) -> Pair:
-    """The StyleEx of the package: Cardiomegaly and Effusion at 64 pixels.
+def load_styleex(device: torch.device | str = "cpu", folder: Path | None = None, stem: str = STEM) -> Pair:
+    """The StyleEx of the package (Cardiomegaly and Effusion at 64 pixels), or STEM.safetensors of a folder.
 
     Raises:
         WeightsError: When its files are missing or damaged.
     """
-    values = builtin.read_card(STEM, folder)
-    path = (folder or builtin.weights_folder()) / f"{STEM}.safetensors"
+    values = builtin.read_card(stem, folder)
+    path = (folder or builtin.weights_folder()) / f"{stem}.safetensors"
     if not path.is_file() or files.sha256_file(path) != values["sha256"]:
         raise WeightsError(
             f"expected {path} with sha256 {values['sha256']}; it is missing or damaged, reinstall gifsplain"
