@@ -1,4 +1,4 @@
-"""Captum's conventions: all target forms, tuples, extra arguments, batch sizes, types, and its own robustness search."""
+"""Captum's conventions: all target forms, tuples, extra arguments, batch sizes, types, its robustness search."""
 
 from collections.abc import Callable
 from typing import Any
@@ -134,8 +134,9 @@ def test_extra_arguments_go_with_their_examples() -> None:
     alone = torch.cat([method.attribute(x[k : k + 1], 1, scale[k : k + 1], drop=0.2) for k in range(4)])
     assert torch.allclose(together, alone, atol=1e-5)
     plain = CaptumLatentShift(lambda image, s, t: net(image, None, s * t), Pool())
-    assert torch.allclose(plain.attribute(x, 1, (2.0, 1.5), drop=0.3), method.attribute(x, 1, torch.full((4,), 3.0), drop=0.3),
-                          atol=1e-5)  # fmt: skip
+    assert torch.allclose(
+        plain.attribute(x, 1, (2.0, 1.5), drop=0.3), method.attribute(x, 1, torch.full((4,), 3.0)), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 100])

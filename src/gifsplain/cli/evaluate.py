@@ -62,7 +62,8 @@ def setup_options(
 
     return Setup(
         manifest=manifest, out=output, boxes=boxes, masks=masks, classifiers=tuple(classifier), autoencoder=autoencoder,
-        resize=resize, methods=tuple(method) or (*PAPER_METHODS, *CONTROLS), targets=tuple(target), split=split, sources=tuple(source),
+        resize=resize, methods=tuple(method) or (*PAPER_METHODS, *CONTROLS), targets=tuple(target), split=split,
+        sources=tuple(source),
         limit=limit, seed=seed, batch=batch,
     )  # fmt: skip
 
@@ -113,7 +114,7 @@ def _watch(title: str) -> "Progress | None":
 def overlap(
     setup: "Setup", threshold_split: Annotated[str, typer.Option(help="Where the threshold is chosen.")] = "val"
 ) -> None:
-    """IoU, precision, recall, pointing game and energy against experts' marks, with AUC and controls (tables 1, E.1)."""
+    """IoU, precision, recall, hits and energy against experts' marks, with AUC and controls (tables 1, E.1)."""
     from gifsplain.evaluate.localisation import OverlapConfig
 
     _perform("overlap", OverlapConfig(setup, threshold_split))

@@ -151,7 +151,7 @@ def _with_models(
 
 
 def _second_opinion(oracle: Classifier, explanation: Explanation) -> parts.Row:
-    """Whether another classifier says the same of the counterfactual (oracle score, Hvilshoj 2021), and how far it moved."""
+    """Whether another classifier says the same of the counterfactual (Hvilshoj 2021), and how far it moved."""
     if explanation.target not in oracle.card.targets:
         return {"oracle_agrees": float("nan"), "oracle_change": float("nan")}
     ends = explanation.frames[[explanation.baseline, explanation.counterfactual]]
@@ -176,7 +176,7 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _realism(table: pd.DataFrame) -> parts.Row:
-    """Feature distances from real images to the counterfactuals, and to the unchanged frames as the autoencoder's share."""
+    """Feature distances from real images to counterfactuals, and to unchanged frames as the autoencoder's share."""
     row: parts.Row = {}
     for extractor in EXTRACTORS:
         columns = {kind: f"features:{extractor}:{kind}" for kind in ("image", "base", "cf")}

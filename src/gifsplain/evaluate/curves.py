@@ -1,4 +1,4 @@
-"""`evaluate curves`: the score along the strength for several classifiers with one autoencoder (Cohen 2021, figure 3)."""
+"""`evaluate curves`: score over strength for several classifiers with one autoencoder (Cohen 2021, figure 3)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

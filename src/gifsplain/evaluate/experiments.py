@@ -111,8 +111,8 @@ def _alignment(config: alignment.AlignmentConfig, progress: parts.Progress | Non
 
 def _shortcut(config: shortcut.ShortcutConfig, progress: parts.Progress | None) -> Result:
     rows, summary = shortcut.run(config, progress)
-    columns = ["agreement", "method", "n", "reliance", "auc_mark_agrees", "auc_mark_opposes", "random_iou", "iou", "hit",
-               "energy", "drawable", "removed", "added"]  # fmt: skip
+    columns = ["agreement", "method", "n", "reliance", "auc_mark_agrees", "auc_mark_opposes", "random_iou", "iou",
+               "hit", "energy", "drawable", "removed", "added"]  # fmt: skip
     shown = tables.rounded(summary[[c for c in columns if c in summary]], 2)
     return Result(rows, summary, {"Planted mark: reliance, localisation, and what became of it": shown},
                   {"shortcut": figures.shortcut(summary)}, verdicts.shortcut(summary))  # fmt: skip

@@ -198,7 +198,8 @@ def alignment(summary: pd.DataFrame) -> Figure:
 
 def counterfactual(summary: pd.DataFrame) -> Figure:
     """The main measures of the counterfactual table, a panel each, one bar a method."""
-    panels = {"valid": "validity (wanted change reached)", "flipped": "share that flips", "l1": "L1 from the unchanged frame",
+    panels = {"valid": "validity (wanted change reached)", "flipped": "share that flips",
+              "l1": "L1 from the unchanged frame",
               "other_targets": "change of other targets", "deletion": "deletion AUC (lower is better)",
               "insertion": "insertion AUC (higher is better)"}  # fmt: skip
     there = {name: text for name, text in panels.items() if name in summary and summary[name].notna().any()}
@@ -217,7 +218,8 @@ def counterfactual(summary: pd.DataFrame) -> Figure:
 def shortcut(summary: pd.DataFrame) -> Figure:
     """Reliance on the mark, where maps point, and whether counterfactuals remove or draw it, over the agreement."""
     methods = _order(summary["method"])
-    panels = {"reliance": "score with mark − without", "iou": "IoU of map and mark", "removed": "share of the mark removed",
+    panels = {"reliance": "score with mark − without", "iou": "IoU of map and mark",
+              "removed": "share of the mark removed",
               "added": "share of a mark drawn"}  # fmt: skip
     there = {name: text for name, text in panels.items() if name in summary and summary[name].notna().any()}
     figure, axes = _grid(1, len(there), width=4.0, height=3.6)

@@ -74,7 +74,7 @@ def _redraw(module: nn.Module, seed: int) -> None:
 
 @contextmanager
 def randomised(layers: Sequence[Layer], seeds: Sequence[int]) -> Iterator[None]:
-    """New random weights in `layers` while the block runs; afterwards every tensor is as before, also after an error."""
+    """New random weights in `layers` while the block runs; then every tensor is as before, also after an error."""
     kept = [(tensor, tensor.detach().clone()) for layer in layers for tensor in _tensors(layer.module)]
     try:
         for layer, seed in zip(layers, seeds, strict=True):

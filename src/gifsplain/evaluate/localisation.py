@@ -1,4 +1,4 @@
-"""`evaluate overlap`: methods x classifiers x targets against experts' marks (tables 1 and E.1), and against controls."""
+"""`evaluate overlap`: methods x classifiers x targets against experts' marks (tables 1, E.1) and controls."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

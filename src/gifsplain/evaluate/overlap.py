@@ -1,6 +1,7 @@
 """Agreement of a map with an expert's mark (Cohen 2021, 3.4); pure functions of arrays.
 
-A map is cut so that it has as many pixels as the mark. Pixels that tie at the cut share the remaining places equally, so
+A map is cut so that it has as many pixels as the mark. Pixels that tie at the cut share the remaining places
+equally, so
 that a constant map gets exactly what a random one gets on average, whatever the order of its pixels.
 """
 

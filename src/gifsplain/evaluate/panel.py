@@ -1,4 +1,4 @@
-"""Maps of several methods side by side, one row a classifier, with experts' marks drawn in (Cohen 2021, figures 4, E.1)."""
+"""Maps of several methods side by side, one row a classifier, experts' marks drawn in (Cohen 2021, figures 4, E.1)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -35,7 +35,8 @@ class Section:
 def read(path: Path, out: Path | None = None) -> dict[str, Any]:
     """Configurations by experiment from a YAML file with the keys `setup` and `experiments`.
 
-    Every experiment may override keys of the setup under its own key `setup`. Relative paths start at the file's folder.
+    Every experiment may override keys of the setup under its own key `setup`. Relative paths start at the file's
+    folder.
 
     Raises:
         ConfigurationError: When the file is no such mapping or names what does not exist.
@@ -69,7 +70,7 @@ def _one(name: str, shared: dict[str, Any], values: dict[str, Any], root: Path) 
 
 
 def run(configs: dict[str, Any], report: Path, watch: Watch = lambda _: None) -> dict[str, Result]:
-    """Perform the experiments one after the other and write the report after each, so that a stop leaves one to read."""
+    """Perform the experiments one after the other and write the report after each: a stop leaves one to read."""
     results: dict[str, Result] = {}
     for name, config in configs.items():
         results[name] = perform(name, config, watch(EXPERIMENTS[name].title))
@@ -93,8 +94,8 @@ def html(configs: dict[str, Any], results: dict[str, Result]) -> str:
     ]
     setup: Setup = next(iter(configs.values())).setup
     note = (
-        f"Classifiers {', '.join(setup.classifiers)}; autoencoder {setup.autoencoder}; split {setup.split}. Published numbers: "
-        "Cohen et al., Gifsplanation via Latent Shift, MIDL 2021, tables 1, E.1 and K.1."
+        f"Classifiers {', '.join(setup.classifiers)}; autoencoder {setup.autoencoder}; split {setup.split}. "
+        "Published numbers: Cohen et al., Gifsplanation via Latent Shift, MIDL 2021, tables 1, E.1 and K.1."
     )
     page = environment.get_template("report.html")
     return page.render(title="Evaluation of explanations", note=note, sections=sections, differences=differences(setup))
@@ -112,15 +113,15 @@ def differences(setup: Setup) -> tuple[str, ...]:
     """What stands between our numbers and the published ones."""
     other = [name for name in setup.classifiers if name not in published.SAME_MODEL]
     lines = [
-        "Images: the NIH pictures here are stored at 256 pixels, a part of the published box set; n is given with every number. "
-        "Published means are over 80 images a target.",
-        "Marks: only Atelectasis, Cardiomegaly, Effusion and Mass share the published data set (NIH boxes). For Lung Opacity and "
-        "Pneumothorax the paper used RSNA and SIIM-ACR masks, which are not here, so nothing is printed beside ours.",
-        "Strength search: ours finds a fall of 0.30 exactly; the published code squeezed the score by a second sigmoid and "
-        "stepped until it turned, so its sweeps have other lengths.",
-        "Iterative delete: 20 rounds as published; the share a round (1 % of the pixels) is ours, the paper does not print it.",
+        "Images: the NIH pictures here are stored at 256 pixels, a part of the published box set; n is given with "
+        "every number. Published means are over 80 images a target.",
+        "Marks: only Atelectasis, Cardiomegaly, Effusion and Mass share the published data set (NIH boxes). For Lung "
+        "Opacity and Pneumothorax the paper used RSNA and SIIM-ACR masks, which are not here.",
+        "Strength search: ours finds a fall of 0.30 exactly; the published code squeezed the score by a second "
+        "sigmoid and stepped until it turned, so its sweeps have other lengths.",
+        "Iterative delete: 20 rounds as published; the share a round (1 % of the pixels) is ours.",
     ]
     if other:
-        lines.insert(0, f"Models: {', '.join(other)} is not a published classifier; it was trained on far fewer images, and the "
-                        "autoencoder is another one. Published values are those of XRV-all.")  # fmt: skip
+        lines.insert(0, f"Models: {', '.join(other)} is not a published classifier; it saw far fewer images, and "
+                        "the autoencoder is another one. Published values are those of XRV-all.")  # fmt: skip
     return tuple(lines)

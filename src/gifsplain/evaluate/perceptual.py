@@ -9,9 +9,10 @@ from gifsplain.models.protocols import Classifier
 
 
 def distance(classifier: Classifier, a: Float[Tensor, "c h w"], b: Float[Tensor, "c h w"]) -> float:
-    """Mean squared difference of channel-normalised activations, averaged over layers that keep places (after Zhang 2018).
+    """Mean squared difference of channel-normalised activations over layers that keep places (after Zhang 2018).
 
-    The layers' weights are all 1: no human judgements of radiographs are at hand to learn others from. 0 for equal images.
+    The layers' weights are all 1: no human judgements of radiographs are at hand to learn others from. 0 for equal
+    images.
     """
     seen: list[Tensor] = []
 

@@ -1,7 +1,7 @@
 """Numbers that Cohen et al. 2021 printed, in one literal table, so that ours can stand beside them.
 
-Table K.1: the copy at hand had lost the model column's alignment; rows were assigned by their order, which reproduces the
-averages in its text (0.12 lower for positives, 0.04 for negatives).
+Table K.1: the copy at hand had lost the model column's alignment; rows were assigned by their order, which gives
+the averages in its text (0.12 lower for positives, 0.04 for negatives).
 """
 
 from dataclasses import dataclass
@@ -72,7 +72,7 @@ IOU: dict[tuple[str, str], dict[str, Cell]] = {
     ("Pneumothorax", MIMIC): {"grad": (0.01, 0.02), "guided": (0.02, 0.03), "integrated": (0.01, 0.01),
                               "latentshift": (0.03, 0.07), "iterative-delete": (0.01, 0.03)},
 }  # fmt: skip
-"""Tables 1 and E.1: mean and standard deviation over 80 images, (target, model) then method; latentshift is its max map."""
+"""Tables 1 and E.1: mean and standard deviation over 80 images, (target, model) then method; latentshift: max map."""
 
 RECONSTRUCTION: dict[tuple[str, str, str], Reconstructed] = {
     ("Positive", XRV_ALL, "Atelectasis"): Reconstructed(0.45, 0.32, 0.13),

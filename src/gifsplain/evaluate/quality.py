@@ -39,7 +39,7 @@ def monotonicity(scores: Float[np.ndarray, " n"]) -> float:
 
 
 def detour(scores: Float[np.ndarray, " n"]) -> float:
-    """Total way of the score along the path over its net change: 1 when it never turns; nan where it ends as it began."""
+    """Way of the score along the path over its net change: 1 when it never turns; nan where it ends as it began."""
     net = abs(float(scores[-1] - scores[0]))
     return float(np.abs(np.diff(scores)).sum()) / net if net > 0 else float("nan")
 
@@ -80,8 +80,8 @@ def cout(
 ) -> float:
     """Counterfactual transition score in [-1, 1] (Khorram 2022): how early the wanted outcome wins.
 
-    Pixels become those of the counterfactual, the most changed first; the area under the probability of the wanted outcome
-    minus that of the original outcome. For one finding these are p and 1 - p.
+    Pixels become those of the counterfactual, the most changed first; the area under the probability of the wanted
+    outcome minus that of the original outcome. For one finding these are p and 1 - p.
     """
     order = order_of((counterfactual - image).abs().mean(dim=0))
     risen = area(path_scores(image, counterfactual, order, score, steps=steps))
@@ -91,7 +91,7 @@ def cout(
 def kernel_distance(a: Features, b: Features) -> float:
     """Kernel inception distance of two sets of features: unbiased squared MMD with (x.y / d + 1)^3; lower is closer.
 
-    Unlike a Frechet distance it is unbiased for few images; it may be slightly negative. nan for sets of fewer than two.
+    Unlike a Frechet distance it is unbiased for few images; it may be slightly negative. nan below two.
     """
     n, m, d = len(a), len(b), a.shape[1]
     if n < 2 or m < 2:

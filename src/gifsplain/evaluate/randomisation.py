@@ -1,4 +1,4 @@
-"""`evaluate randomisation`: does a map depend on the network's weights? (Adebayo 2018; Cohen 2021, figures 5 and H.1)."""
+"""`evaluate randomisation`: does a map depend on the weights? (Adebayo 2018; Cohen 2021, figures 5 and H.1)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -37,8 +37,10 @@ class RandomisationConfig:
 
 
 def run(config: RandomisationConfig, progress: parts.Progress | None = None) -> pd.DataFrame:
-    """One row for each case, method, kind and depth: `similarity` (Spearman of absolute maps), or for the efficient kind
-    `similarity` nan and `rise` the relative rise of complexity."""
+    """One row for each case, method, kind and depth, with `similarity`: Spearman of absolute maps.
+
+    The efficient kind has `rise` instead: the relative rise of complexity.
+    """
     setup = config.setup
     pairs = {name: setup.load(name) for name in setup.classifiers}
     folder = setup.out / "randomisation"

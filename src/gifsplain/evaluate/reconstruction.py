@@ -58,7 +58,7 @@ def run(config: ReconstructionConfig, progress: parts.Progress | None = None) ->
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
-    """Table K.1: mean score, mean score of the reconstruction, difference with interval, for positives and negatives."""
+    """Table K.1: mean score of image and reconstruction, difference with interval, for positives and negatives."""
     found = []
     for (positive, classifier, target), table in rows.groupby(["positive", "classifier", "target"], sort=False):
         lost = (table["score"] - table["reconstruction"]).to_numpy(float)

@@ -42,8 +42,10 @@ def with_blur(images: Images, level: float) -> Images:
 
 
 def run(config: RobustnessConfig, progress: parts.Progress | None = None) -> pd.DataFrame:
-    """One row a case, method, disturbance and level: Spearman and top-tenth IoU with the undisturbed map, IoU with the mark,
-    and the score."""
+    """One row a case, method, disturbance and level.
+
+    Spearman and top-tenth IoU with the undisturbed map, IoU with the mark, and the score.
+    """
     setup = config.setup
     pairs = {name: setup.load(name) for name in setup.classifiers}
     folder = setup.out / "robustness"

@@ -53,7 +53,7 @@ class _Data:
 
 
 def run(config: ShortcutConfig, progress: parts.Progress | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """One row a test image, agreement and way of asking; and the summary with the classifier's true reliance on the mark."""
+    """One row a test image, agreement and way of asking; and the summary with the true reliance on the mark."""
     setup = config.setup
     folder = setup.out / "shortcut"
     drawer = load_autoencoder(setup.autoencoder)
@@ -181,7 +181,8 @@ def _sweeps(
         rows.append(
             {"drawable": (seen[0] - empty) / full if abs(full) > _FAINT else float("nan"),
              "removed": (seen[1] - seen[2]) / there if abs(there) > _FAINT else float("nan"),
-             "removed_grey": seen[1] - seen[2], "added": (seen[4] - seen[3]) / full if abs(full) > _FAINT else float("nan"),
+             "removed_grey": seen[1] - seen[2],
+             "added": (seen[4] - seen[3]) / full if abs(full) > _FAINT else float("nan"),
              "lowered": float(one.frame_scores[one.baseline] - one.frame_scores[0]),
              "raised": float(other.frame_scores[-1] - other.frame_scores[other.baseline])}
         )  # fmt: skip
@@ -189,7 +190,7 @@ def _sweeps(
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
-    """For each agreement and method: reliance on the mark, accuracy measures, localisation, and what became of the mark."""
+    """For each agreement and method: reliance on the mark, AUCs, localisation, and what became of the mark."""
     measures = [m for m in ("iou", "hit", "energy", "drawable", "removed", "added", "lowered", "raised") if m in rows]
     found = []
     for (agreement, method), table in rows.groupby(["agreement", "method"], sort=False):

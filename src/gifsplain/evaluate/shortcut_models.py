@@ -1,5 +1,6 @@
-"""Small models for the shortcut benchmark: a classifier that trains in a minute, and an autoencoder that can draw the mark."""
+"""Models for the shortcut benchmark: a classifier that trains in a minute, an autoencoder that can draw the mark."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ class MarkClassifier(nn.Module):
         self.body = nn.Sequential(
             *(
                 layer
-                for before, after in zip(sizes[:-1], sizes[1:], strict=True)
+                for before, after in pairwise(sizes)
                 for layer in (nn.Conv2d(before, after, 3, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU())
             )
         )

@@ -62,7 +62,7 @@ def localisation(summary: Frame) -> Frame:
 
 
 def against_controls(summary: Frame, controls: Sequence[str]) -> Frame:
-    """Gain in IoU over each control with its interval; a gain whose interval lies above 0 is marked with +, below with -."""
+    """Gain in IoU over each control with its interval; + where the whole interval is above 0, - where below."""
     rows = []
     for found in summary[~summary["method"].isin(controls)].to_dict("records"):
         row = {key: str(found[key]) for key in ("classifier", "target", "method", "n")}
@@ -83,8 +83,8 @@ def reconstruction(summary: Frame) -> Frame:
         same_data = published.DATA_SET.get(found["target"]) == "NIH"
         shown = f"{theirs.score:.2f} → {theirs.reconstruction:.2f} ({theirs.difference:+.2f})" if theirs else "–"
         rows.append(
-            {"label": found["label"], "classifier": found["classifier"], "target": found["target"], "n": str(found["n"]),
-             "f(x)": number(found["score"], 2), "f(D(E(x)))": number(found["reconstruction"], 2),
+            {"label": found["label"], "classifier": found["classifier"], "target": found["target"],
+             "n": str(found["n"]), "f(x)": number(found["score"], 2), "f(D(E(x)))": number(found["reconstruction"], 2),
              "difference": with_interval(found["difference"], found["difference_low"], found["difference_high"]),
              f"published {published.XRV_ALL}": shown if same_data else "–"}
         )  # fmt: skip

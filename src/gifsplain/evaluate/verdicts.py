@@ -22,7 +22,7 @@ def overlap(summary: pd.DataFrame, controls: Sequence[str], split: str, threshol
     """For each control: which methods beat it, and on which targets."""
     methods = [m for m in dict.fromkeys(summary["method"]) if m not in CONTROL_NAMES]
     words = [f"Split {split}; thresholds chosen on {threshold_split}"
-             + (", the same cases, so IoU at one threshold is optimistic." if split == threshold_split else ".")]  # fmt: skip
+             + (", the same cases: optimistic." if split == threshold_split else ".")]  # fmt: skip
     for control in controls:
         won, lost = [], []
         for method in methods:
@@ -45,7 +45,8 @@ def randomisation_table(summary: pd.DataFrame) -> pd.DataFrame:
         last = table[table["randomised"] == table["randomised"].max()]
         inner = table[table["randomised"] > 0]
         rows.append({"method": method, "kind": kind, "mean over depths": inner["mean"].mean(),
-                     "deepest": last["mean"].mean(), "sd over images": last["sd"].mean(), "n": int(table["n"].max())})  # fmt: skip
+                     "deepest": last["mean"].mean(), "sd over images": last["sd"].mean(),
+                     "n": int(table["n"].max())})  # fmt: skip
     return pd.DataFrame(rows)
 
 
@@ -116,7 +117,8 @@ def alignment_pages(rows: pd.DataFrame, minimum: float) -> str:
             f"<figure>{buffer.getvalue()[buffer.getvalue().index('<svg') :]}<figcaption>{caption}</figcaption></figure>"
         )
     style = "body{font:14px sans-serif}figure{display:inline-block;margin:8px}figcaption{max-width:300px}"
-    head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Alignment, image by image</title><style>{style}</style>'
+    head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Alignment, image by image</title>'
+    head += f"<style>{style}</style>"
     return head + "<h1>Alignment, image by image</h1>" + "".join(parts) + "</html>"
 
 
@@ -133,8 +135,8 @@ def shortcut(summary: pd.DataFrame) -> tuple[str, ...]:
         sweeps = top.dropna(subset=["drawable"])
         words += [
             f"{r.method}: the autoencoder draws {r.drawable:.0%} of the mark's contrast; the counterfactual removes "
-            f"{'an undefined share' if pd.isna(r.removed) else f'{r.removed:.0%}'} of what the unchanged frame shows and draws "
-            f"{r.added:.0%} of a mark where there was none."
+            f"{'an undefined share' if pd.isna(r.removed) else f'{r.removed:.0%}'} of what the unchanged frame "
+            f"shows and draws {r.added:.0%} of a mark where there was none."
             for r in sweeps.itertuples()
         ]
     return tuple(words)

@@ -1,6 +1,7 @@
 """Baselines that only draw a map: Captum's attributions of a target's logit, and two controls that look at no model.
 
-Every method has one shape, `(pair, images, target) -> maps`. Maps are non-negative (absolute values, mean over channels, as in
+Every method has one shape, `(pair, images, target) -> maps`. Maps are non-negative (absolute values, mean over
+channels, as in
 Cohen 2021, 3.3 and H.1) except Grad-CAM, which is rectified by definition. Models are left as found: no hook stays, no
 parameter, flag or mode of a network is touched, images are copied.
 """
@@ -28,7 +29,7 @@ MapMethod = Callable[[Pair, Images, int], Maps]
 
 _BATCH = 16
 """Forward batches that a method builds itself stay at or below this many images."""
-INTEGRATION_STEPS = 50
+INTEGRATION_STEPS = 25
 DELETE_ROUNDS = 20
 DELETE_SHARE = 0.01
 """Share of all pixels that each round of iterative delete removes."""
@@ -51,7 +52,8 @@ def network_of(classifier: Classifier) -> nn.Module:
     if isinstance(inner, ImageClassifier) and inner.net is not None:
         return inner.net
     raise ModelError(
-        f"{classifier.card.name} shows no layers, which this method needs; wrap its nn.Module with models.wrap.classifier"
+        f"{classifier.card.name} shows no layers, which this method needs; wrap its nn.Module with "
+        "models.wrap.classifier"
     )
 
 
@@ -96,7 +98,8 @@ _HARDTANHS = {F.hardtanh: False, F.hardtanh_: True}
 class _GuidedMode(TorchFunctionMode):
     """Replaces every ReLU that runs inside it, module or function, in place or not; the network itself is not changed.
 
-    Captum's GuidedBackprop hooks ReLU modules only: it misses the functional ReLU at the end of a torchvision DenseNet, and
+    Captum's GuidedBackprop hooks ReLU modules only: it misses the functional ReLU at the end of a torchvision
+    DenseNet, and
     every ReLU6 (which PyTorch runs as a hardtanh from 0).
     """
 
@@ -164,8 +167,9 @@ def iterative_delete(
 ) -> Maps:
     """Order in which pixels go when the top first-order gradients are removed round by round (Bordes 2018).
 
-    Each round sets the `share` of pixels with the largest absolute gradient to the network's own 0 and looks again. A pixel
-    removed in round r (from 0) gets `rounds - r` plus its gradient relative to the round's largest; the rest get the latter.
+    Each round sets the `share` of pixels with the largest absolute gradient to the network's own 0 and looks again. A
+    pixel removed in round r (from 0) gets `rounds - r` plus its gradient relative to the round's largest; the rest get
+    the latter alone.
     """
     current = images.detach().clone()
     b, _, h, w = images.shape
@@ -262,7 +266,7 @@ def _seed_of(image: Float[Tensor, "c h w"], target: int) -> int:
 
 
 def random_map(pair: Pair, images: Images, target: int) -> Maps:
-    """Control: uniform noise, drawn from the image's own bytes and the target so that it does not depend on the batch."""
+    """Control: uniform noise, drawn from the image's own bytes and the target: independent of the batch."""
     maps = []
     for image in images:
         generator = torch.Generator().manual_seed(_seed_of(image, target))

@@ -1,6 +1,7 @@
 """Latent Shift behind Captum's own interfaces, for any forward function in its own range: no cards, no [0, 1].
 
-`CaptumLatentShift` is an attribution method; `LatentShiftPerturbation` is an attack that `MinParamPerturbation` can search.
+`CaptumLatentShift` is an attribution method; `LatentShiftPerturbation` an attack that `MinParamPerturbation`
+can search.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -118,7 +119,7 @@ class _Model:
         )
 
     def directions(self, batch: _Batch, latents: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Gradient of the output by all latents of an example together, scaled to one root mean square of them; eq. 1."""
+        """Gradient of the output by all latents of an example, scaled to one root mean square of them; eq. 1."""
         leaves = tuple(z.detach().clone().requires_grad_() for z in latents)
 
         def through(*values: Any) -> Tensor:
@@ -301,10 +302,11 @@ class _Sweeper:
 
 
 class LatentShiftPerturbation(Perturbation):
-    """An attack on the data manifold: lowers the selected output by moving the latent, and changes nothing at strength 0.
+    """An attack on the data manifold: moving the latent lowers the selected output; strength 0 changes nothing.
 
-    Search `strength` with `captum.robust.MinParamPerturbation(..., arg_name="strength")` for the smallest move that changes
-    the decision. The result is `x + D(z - strength * direction) - D(z)`, or without `residual` the decoded image.
+    Search `strength` with `captum.robust.MinParamPerturbation(..., arg_name="strength")` for the smallest move that
+    changes the decision. The result is `x + D(z - strength * direction) - D(z)`, or without `residual`
+    the decoded image.
     """
 
     def __init__(
