@@ -12,7 +12,7 @@ from gifsplain.study import config
 def phantom(seed: int, side: int = 96, strength: float = 0.0) -> np.ndarray:
     """Two dark lungs, a bright heart, ribs, and a blob whose brightness is `strength`."""
     generator = np.random.default_rng(seed)
-    y, x = np.mgrid[0:1:side * 1j, 0:1:side * 1j]
+    y, x = np.mgrid[0 : 1 : side * 1j, 0 : 1 : side * 1j]
     body = 0.75 * np.exp(-(((x - 0.5) / 0.45) ** 6 + ((y - 0.55) / 0.6) ** 8))
     lungs = sum(np.exp(-(((x - cx) / 0.15) ** 4 + ((y - 0.5) / 0.32) ** 4)) for cx in (0.3, 0.7))
     heart = np.exp(-(((x - 0.55) / 0.14) ** 2 + ((y - 0.68) / 0.14) ** 2))
@@ -59,7 +59,12 @@ def cases_csv(folder: Path, setup: config.Config, *, per_stratum: int, side: int
                 facts = {"fact.age": str(generator.integers(20, 85)), "fact.view": "PA"}
                 iou = {f"{c.key}.iou": f"{generator.uniform(0, 0.6):.3f}" for c in setup.conditions} if truth else {}
                 score = f"{generator.uniform(0.51, 0.98):.4f}"
-                rows.append({"case": f"source-{case}", "target": target, "truth": truth, "score": score, "split": "test"} | facts | iou | write_media(folder, case, setup, side))
+                rows.append(
+                    {"case": f"source-{case}", "target": target, "truth": truth, "score": score, "split": "test"}
+                    | facts
+                    | iou
+                    | write_media(folder, case, setup, side)
+                )
     path = folder / "cases.csv"
     pd.DataFrame(rows).fillna("").to_csv(path, index=False)
     return path

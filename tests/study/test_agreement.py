@@ -10,6 +10,7 @@ from sklearn.metrics import cohen_kappa_score
 from gifsplain.errors import InputError
 from gifsplain.study.statistics import agreement
 from gifsplain.study.statistics.table import from_text
+
 from .tables import answers
 
 # table 2 of Shrout & Fleiss 1979: six targets rated by four judges
@@ -35,7 +36,14 @@ def test_kappa_refuses_unpaired_ratings() -> None:
 
 def test_icc_has_the_published_values() -> None:
     values = {i.form: i for i in agreement.icc(SHROUT)}
-    published = {"ICC(1,1)": 0.17, "ICC(2,1)": 0.29, "ICC(3,1)": 0.71, "ICC(1,k)": 0.44, "ICC(2,k)": 0.62, "ICC(3,k)": 0.91}
+    published = {
+        "ICC(1,1)": 0.17,
+        "ICC(2,1)": 0.29,
+        "ICC(3,1)": 0.71,
+        "ICC(1,k)": 0.44,
+        "ICC(2,k)": 0.62,
+        "ICC(3,k)": 0.91,
+    }
     assert {form: round(i.value, 2) for form, i in values.items()} == published
     # intervals that the R package psych (ICC) prints for the same table, two decimals
     assert (round(values["ICC(1,1)"].low, 2), round(values["ICC(1,1)"].high, 2)) == (-0.13, 0.72)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from gifsplain.study.statistics import paired
+
 from .tables import table
 
 differences = st.lists(st.integers(-4, 4), min_size=1, max_size=60).map(lambda v: np.array(v, float))
@@ -40,7 +41,9 @@ def test_exact_with_ties_is_all_sign_flips(values: list[int]) -> None:
     ranks = stats.rankdata(abs(d))
     smaller = min(ranks[d > 0].sum(), ranks[d < 0].sum())
     sums = [sum(r for r, s in zip(ranks, signs, strict=True) if s) for signs in product([0, 1], repeat=len(d))]
-    assert paired.wilcoxon(d, "exact").p_value == pytest.approx(min(1, 2 * np.mean([s <= smaller + 1e-9 for s in sums])))
+    assert paired.wilcoxon(d, "exact").p_value == pytest.approx(
+        min(1, 2 * np.mean([s <= smaller + 1e-9 for s in sums]))
+    )
 
 
 def test_papers_means_and_deviations_give_the_papers_p_values() -> None:
@@ -70,7 +73,6 @@ def test_pairs_need_both_conditions_and_ignore_repeats() -> None:
     extra = rows.iloc[[0, 5]].assign(repeat=True, confidence=1.0, read=9)
     lonely = rows.iloc[[0]].assign(case="only-once")
 
-
     more = paired.Table(pd.concat([rows, extra, lonely], ignore_index=True), data.questions, data.conditions, 5)
     assert repr(paired.comparisons(more)) == repr(before)  # nan equals nan in text
 
@@ -82,7 +84,9 @@ def test_summaries_add_up() -> None:
     assert overall["n"].sum() == len(data.rows)
     first = overall.iloc[0]
     rows = data.rows[(data.rows.truth == first.truth) & (data.rows.condition == first.condition)]
-    assert first["mean"] == pytest.approx(rows.confidence.mean()) and first["sd"] == pytest.approx(rows.confidence.std())
+    assert first["mean"] == pytest.approx(rows.confidence.mean()) and first["sd"] == pytest.approx(
+        rows.confidence.std()
+    )
 
 
 def test_rank_biserial_and_holm() -> None:

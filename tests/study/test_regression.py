@@ -8,6 +8,7 @@ from statsmodels.regression.linear_model import OLS
 
 from gifsplain.errors import InputError
 from gifsplain.study.statistics import ordinal, relation
+
 from .tables import table
 
 
@@ -16,7 +17,9 @@ def test_without_cases_it_is_statsmodels_ordered_model() -> None:
     rows = data.first
     x, names = ordinal.design(rows, data.conditions)
     ours = ordinal.fit(rows["confidence"].to_numpy(int), x, np.zeros(len(rows), int), names, cases="none")
-    theirs = OrderedModel(rows["confidence"].to_numpy(int), x, distr="logit").fit(method="bfgs", disp=False, maxiter=500)
+    theirs = OrderedModel(rows["confidence"].to_numpy(int), x, distr="logit").fit(
+        method="bfgs", disp=False, maxiter=500
+    )
     assert ours.log_likelihood == pytest.approx(theirs.llf, abs=1e-4)
     np.testing.assert_allclose([e.value for e in ours.effects], theirs.params[: len(names)], atol=2e-3)
     np.testing.assert_allclose([e.standard_error for e in ours.effects], theirs.bse[: len(names)], rtol=1e-2)
@@ -83,7 +86,11 @@ def test_times() -> None:
     frame = relation.time_per_case(data)
     here = data.rows[data.rows.condition == "latentshift"]["seconds"]
     row = frame[(frame.reader == "all") & (frame.condition == "latentshift")].iloc[0]
-    assert (row["n"], row["median"], row["mean"]) == (len(here), pytest.approx(here.median()), pytest.approx(here.mean()))
+    assert (row["n"], row["median"], row["mean"]) == (
+        len(here),
+        pytest.approx(here.median()),
+        pytest.approx(here.mean()),
+    )
     change = relation.time_comparisons(data).iloc[0]
     wide = data.rows.pivot(index=["reader", "case"], columns="condition", values="seconds")
     assert change["ratio"] == pytest.approx(stats.gmean(wide["latentshift"] / wide["traditional"]))

@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from gifsplain.errors import InputError
 from gifsplain.study.statistics import paired, power, reliance, resampling
+
 from .tables import table
 
 
@@ -51,7 +52,9 @@ def test_sign_flips_enumerate_and_approximate() -> None:
 def test_area_is_sklearns() -> None:
     generator = np.random.default_rng(0)
     right, wrong = generator.integers(1, 6, 40).astype(float), generator.integers(1, 5, 30).astype(float)
-    assert reliance.area(right, wrong) == pytest.approx(roc_auc_score([1] * 40 + [0] * 30, np.concatenate([right, wrong])))
+    assert reliance.area(right, wrong) == pytest.approx(
+        roc_auc_score([1] * 40 + [0] * 30, np.concatenate([right, wrong]))
+    )
     assert np.isnan(reliance.area(right, np.empty(0)))
 
 
@@ -64,7 +67,9 @@ def test_reliance_counts() -> None:
     assert row["wrong_doubted"] == pytest.approx((here[here.truth == 0].confidence <= 2).mean())
     change = {c.measure: c for c in reliance.changes(data, draws=200)}
     both = rates[(rates.target == "all") & (rates.reader == "all")].set_index("condition")
-    assert change["appropriate"].difference == pytest.approx(both.appropriate["latentshift"] - both.appropriate["traditional"])
+    assert change["appropriate"].difference == pytest.approx(
+        both.appropriate["latentshift"] - both.appropriate["traditional"]
+    )
     assert change["appropriate"].cases.low > 0
     per_reader = rates[(rates.target == "all") & (rates.reader != "all")].groupby("condition")["roc_area"].mean()
     assert change["roc_area"].difference == pytest.approx(per_reader["latentshift"] - per_reader["traditional"])

@@ -7,6 +7,7 @@ import pytest
 
 from gifsplain.errors import InputError
 from gifsplain.study.statistics.table import condition_order, from_text, read_csv
+
 from .tables import answers
 
 HEADER = "reader,read,case,target,truth,condition,confidence,feature"
@@ -45,12 +46,22 @@ def test_names_the_row(tmp_path: Path, row: str, message: str) -> None:
 
 def test_names_every_problem(tmp_path: Path) -> None:
     path = write(
-        tmp_path, "r1,1,c1,Mass,1,A,9,5,0.2,3", "r1,1,c1,Mass,0,A,4,0,1.2,3", "r1,2,c1,Mass,1,B,4,1,,-3",
+        tmp_path,
+        "r1,1,c1,Mass,1,A,9,5,0.2,3",
+        "r1,1,c1,Mass,0,A,4,0,1.2,3",
+        "r1,2,c1,Mass,1,B,4,1,,-3",
         header=HEADER + ",iou,seconds",
     )
     with pytest.raises(InputError, match="6 problems") as caught:
         read_csv(path)
-    for text in ("row 2: confidence", "row 3: feature", "row 3: iou", "row 4: seconds", "as in row 2", "row 3: truth of case"):
+    for text in (
+        "row 2: confidence",
+        "row 3: feature",
+        "row 3: iou",
+        "row 4: seconds",
+        "as in row 2",
+        "row 3: truth of case",
+    ):
         assert text in str(caught.value)
 
 

@@ -24,11 +24,17 @@ def register(app: typer.Typer) -> None:
 @group.command("init")
 def init(
     folder: Path = typer.Argument(..., help="New folder for the study."),
-    cases: Path | None = typer.Option(None, help="CSV of cases: case, target, truth, score, image and a column per panel."),
-    batch: Path | None = typer.Option(None, help="Folder of a finished batch run, instead of --cases; needs --labels."),
+    cases: Path | None = typer.Option(
+        None, help="CSV of cases: case, target, truth, score, image and a column per panel."
+    ),
+    batch: list[Path] = typer.Option(
+        [], help="Folder of a finished batch run, one for each method, instead of --cases."
+    ),
     labels: Path | None = typer.Option(None, help="CSV of labels for --batch: case and a 0/1 column per target."),
     config: Path | None = typer.Option(None, help="YAML configuration; without it the paper's design."),
-    database: str | None = typer.Option(None, help="Database URL, e.g. postgresql://user@host/study; default: SQLite in the folder."),
+    database: str | None = typer.Option(
+        None, help="Database URL, e.g. postgresql://user@host/study; default: SQLite in the folder."
+    ),
     seed: int = typer.Option(0, help="Seed of the draw of cases and of every order."),
 ) -> None:
     """Make a study from cases with explanations."""
@@ -52,7 +58,9 @@ def config(out: Path = typer.Argument(..., help="New YAML file.")) -> None:
 def add_readers(
     folder: Path = Folder,
     names: list[str] = typer.Argument(..., help="Codes of the readers, e.g. reader-1 reader-2."),
-    address: str = typer.Option("http://127.0.0.1:8000", help="How readers reach the server; only used to print links."),
+    address: str = typer.Option(
+        "http://127.0.0.1:8000", help="How readers reach the server; only used to print links."
+    ),
     renew: bool = typer.Option(False, "--renew", help="New links for known readers; old links and sessions end."),
     admin: bool = typer.Option(False, "--admin", help="Administrators instead of readers."),
 ) -> None:
@@ -69,7 +77,9 @@ def serve(
     host: str = typer.Option("127.0.0.1", help="Address to listen on; beyond loopback a secret and TLS are required."),
     port: int = typer.Option(8000, min=0, max=65535, help="Port to listen on."),
     public_name: str = typer.Option("", help="Host name that readers type; required beyond loopback."),
-    secret_file: Path | None = typer.Option(None, help="File with at least 32 random characters, outside the study folder."),
+    secret_file: Path | None = typer.Option(
+        None, help="File with at least 32 random characters, outside the study folder."
+    ),
     tls_cert: Path | None = typer.Option(None, help="TLS certificate (PEM)."),
     tls_key: Path | None = typer.Option(None, help="TLS key (PEM)."),
     behind_proxy: bool = typer.Option(False, "--behind-proxy", help="A reverse proxy on this machine ends TLS."),
@@ -78,7 +88,9 @@ def serve(
     from gifsplain.study import launch
     from gifsplain.study.web.serving import Listen
 
-    listen = Listen(host, public_name, secret_file, tls=tls_cert is not None and tls_key is not None, behind_proxy=behind_proxy)
+    listen = Listen(
+        host, public_name, secret_file, tls=tls_cert is not None and tls_key is not None, behind_proxy=behind_proxy
+    )
     typer.echo(f"Serving {folder} on {host} port {port}; stop with Ctrl-C.")
     launch.serve(folder, listen, port, (tls_cert, tls_key))
 
@@ -95,7 +107,9 @@ def status(folder: Path = Folder) -> None:
 @group.command("export")
 def export(
     source: Path = typer.Argument(..., help="Study folder, or a CSV in long form."),
-    out: Path = typer.Option(..., "--out", "--output", "-o", help="Folder for answers.csv, the iMRMC and the MRMCaov files."),
+    out: Path = typer.Option(
+        ..., "--out", "--output", "-o", help="Folder for answers.csv, the iMRMC and the MRMCaov files."
+    ),
 ) -> None:
     """Write the answers as CSV and in the forms of iMRMC and MRMCaov."""
     from gifsplain.study import exports, launch
@@ -107,14 +121,20 @@ def export(
 @group.command("analyse")
 def analyse(
     source: str = typer.Argument(..., help="Study folder, database URL, or a CSV in long form."),
-    out: Path = typer.Option(..., "--out", "--output", "-o", help="Folder for tables, figures, report.html and results.json."),
-    conditions: str = typer.Option("", help="Conditions in order, separated by commas; differences are later minus earlier."),
+    out: Path = typer.Option(
+        ..., "--out", "--output", "-o", help="Folder for tables, figures, report.html and results.json."
+    ),
+    conditions: str = typer.Option(
+        "", help="Conditions in order, separated by commas; differences are later minus earlier."
+    ),
     wilcoxon: Test = typer.Option(Test.NORMAL, help="Normal approximation with tie correction, or exact."),
     draws: int = typer.Option(2000, min=100, help="Bootstrap draws."),
     seed: int = typer.Option(0, help="Seed of the bootstrap."),
     points: int = typer.Option(5, min=2, max=9, help="Points of the scale in a CSV."),
     partial: bool = typer.Option(False, "--partial", help="Allow empty answers in a CSV."),
-    questions: str = typer.Option("confidence,feature", help="Columns of a CSV that hold answers, separated by commas."),
+    questions: str = typer.Option(
+        "confidence,feature", help="Columns of a CSV that hold answers, separated by commas."
+    ),
 ) -> None:
     """Compute all statistics of a study and write a report."""
     from gifsplain.study import analysis, launch

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -194,5 +193,5 @@ def write(table: Table, results: Results, out: Path, *, title: str = "Reader stu
 def _replace(new: Path, out: Path, old: Path) -> None:
     if out.exists():
         out.rename(old)
-    os.replace(new, out)
+    new.replace(out)
     shutil.rmtree(old, ignore_errors=True)  # inside our own temporary folder

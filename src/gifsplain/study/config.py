@@ -107,7 +107,9 @@ def default() -> Config:
 def load(path: Path) -> Config:
     """The configuration in a YAML file."""
     if not path.is_file():
-        raise ConfigurationError(f"expected a study configuration, found none at {path}; start from `study init`'s study.yaml")
+        raise ConfigurationError(
+            f"expected a study configuration, found none at {path}; start from `study init`'s study.yaml"
+        )
     return parse(path.read_text(encoding="utf-8"))
 
 
@@ -137,7 +139,9 @@ def _condition(raw: Any, place: str) -> Condition:
     for i, panel in enumerate(_list(values, "panels", place)):
         inner = dict(_mapping(panel, f"{place}.panels[{i}]"))
         if inner.get("source") is not None:
-            inner["source"] = _build(Source, _mapping(inner["source"], f"{place}.panels[{i}].source"), f"{place}.panels[{i}].source")
+            inner["source"] = _build(
+                Source, _mapping(inner["source"], f"{place}.panels[{i}].source"), f"{place}.panels[{i}].source"
+            )
         panels.append(_build(Panel, inner, f"{place}.panels[{i}]"))
     return _build(Condition, {**values, "panels": tuple(panels)}, place)
 
@@ -151,7 +155,9 @@ def _mapping(raw: Any, place: str) -> Mapping[str, Any]:
 def _list(raw: Mapping[str, Any], name: str, place: str = "study") -> list[Any]:
     value = raw.get(name)
     if not isinstance(value, list) or not value:
-        raise ConfigurationError(f"expected a list with at least one entry at {place}.{name}, got {value!r}; see study.yaml")
+        raise ConfigurationError(
+            f"expected a list with at least one entry at {place}.{name}, got {value!r}; see study.yaml"
+        )
     return value
 
 
@@ -170,7 +176,11 @@ def _build(kind: type[T], raw: Any, place: str) -> T:
 
 
 def _scalar(kind: Any, value: Any, place: str) -> Any:
-    good = {int: isinstance(value, int) and not isinstance(value, bool), str: isinstance(value, str), float: isinstance(value, int | float) and not isinstance(value, bool)}
+    good = {
+        int: isinstance(value, int) and not isinstance(value, bool),
+        str: isinstance(value, str),
+        float: isinstance(value, int | float) and not isinstance(value, bool),
+    }
     choices = getattr(kind, "__args__", ()) if getattr(kind, "__origin__", None) is Literal else ()
     if not good.get(kind, True) or (choices and value not in choices):
         expected = f"one of {', '.join(choices)}" if choices else kind.__name__
@@ -186,7 +196,9 @@ def _checked(config: Config) -> Config:
     ):
         bad = [k for k in keys if not KEY.fullmatch(k)]
         if bad or len(set(keys)) < len(keys):
-            raise ConfigurationError(f"expected distinct keys of small letters, digits, - and _ at {place}, got {keys}; rename them")
+            raise ConfigurationError(
+                f"expected distinct keys of small letters, digits, - and _ at {place}, got {keys}; rename them"
+            )
     c = config.cases
     limits = {
         "points from 2 to 9 (they are keys on the keyboard)": 2 <= config.points <= 9,

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import secrets
 import tempfile
 from collections.abc import Callable
@@ -13,7 +12,7 @@ import pandas as pd
 
 from gifsplain.errors import InputError
 from gifsplain.study import config as configs
-from gifsplain.study import design, intake, pictures
+from gifsplain.study import design, pictures
 from gifsplain.study.store import people
 from gifsplain.study.store.clock import now
 from gifsplain.study.store.engine import Store, open_store
@@ -38,7 +37,9 @@ def create(plan: Plan, pool: pd.DataFrame, *, tick: Callable[[], None] = lambda:
     The folder appears when everything in it is complete. Names of cases stay in key.csv, which the server never reads.
     """
     if plan.folder.exists():
-        raise InputError(f"expected a new folder, got {plan.folder}, which exists; choose another or remove it yourself")
+        raise InputError(
+            f"expected a new folder, got {plan.folder}, which exists; choose another or remove it yourself"
+        )
     config = configs.parse(plan.text)
     items = design.choose(pool, config.cases, plan.seed)
     plan.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +59,7 @@ def create(plan: Plan, pool: pd.DataFrame, *, tick: Callable[[], None] = lambda:
             admin = people.add_admin(store, "admin")
         finally:
             store.close()
-        os.replace(new, plan.folder)
+        new.replace(plan.folder)
     return admin
 
 
@@ -74,9 +75,15 @@ def _content(
         iou = {c.key: float(row[f"{c.key}.iou"]) for c in config.conditions if row.get(f"{c.key}.iou")}
         rows.append(
             Item(
-                number=item.number, name=name, target=item.target, truth=item.truth, score=item.score,
-                training=item.training, facts=json.dumps(facts), iou=json.dumps(iou),
-            )  # fmt: skip
+                number=item.number,
+                name=name,
+                target=item.target,
+                truth=item.truth,
+                score=item.score,
+                training=item.training,
+                facts=json.dumps(facts),
+                iou=json.dumps(iou),
+            )
         )
         media.append(_pictures(row, config, folder, f"{item.case}, {item.target}"))
         key.append((name, item.case))
@@ -97,13 +104,22 @@ def _pictures(row: dict[str, str], config: configs.Config, folder: Path, what: s
     found = []
     for condition, panel, column, kind in panels:
         if not row[column]:
-            raise InputError(f"expected a picture in column {column} for {what}, got none; make the missing explanation")
+            raise InputError(
+                f"expected a picture in column {column} for {what}, got none; make the missing explanation"
+            )
         stored = pictures.store(Path(row[column]), folder, "animation" if kind == "animation" else "image")
         found.append(
             Media(
-                item_id=0, condition=condition, panel=panel, file=stored.file, sha256=stored.sha256, width=stored.width,
-                height=stored.height, frames=stored.frames, duration=stored.duration,
-            )  # fmt: skip
+                item_id=0,
+                condition=condition,
+                panel=panel,
+                file=stored.file,
+                sha256=stored.sha256,
+                width=stored.width,
+                height=stored.height,
+                frames=stored.frames,
+                duration=stored.duration,
+            )
         )
     return found
 
@@ -141,10 +157,13 @@ def database_url(folder: Path) -> str:
     if not (folder / "study.yaml").is_file():
         raise InputError(f"expected a study folder, got {folder}; make one with `gifsplain study init`")
     named = folder / "database"
-    return named.read_text(encoding="utf-8").strip() if named.is_file() else f"sqlite:///{(folder / 'study.sqlite').resolve()}"
+    return (
+        named.read_text(encoding="utf-8").strip()
+        if named.is_file()
+        else f"sqlite:///{(folder / 'study.sqlite').resolve()}"
+    )
 
 
 def open_study(folder: Path) -> Store:
     """The store of a study folder."""
     return open_store(database_url(folder))
-

@@ -93,7 +93,9 @@ def _match(
         raise InputError(f"expected {len(slots)} different images, got {len(images)}; lower cases.per_target")
     rows, columns = optimize.linear_sum_assignment(cost)
     if cost[rows, columns].max() >= 1e6:
-        raise InputError("expected every image in one target only, but too many are shared between targets; give more cases")
+        raise InputError(
+            "expected every image in one target only, but too many are shared between targets; give more cases"
+        )
     return [(images[j], slots[i][0]) for i, j in zip(rows, columns, strict=True)]
 
 
@@ -105,7 +107,9 @@ def _practice(rest: pd.DataFrame, cases: Cases, generator: np.random.Generator) 
         if len(picked) < cases.training:
             picked.setdefault(str(rest.iloc[i]["case"]), str(rest.iloc[i]["target"]))
     if len(picked) < cases.training:
-        raise InputError(f"expected {cases.training} further images for training, got {len(picked)}; lower cases.training")
+        raise InputError(
+            f"expected {cases.training} further images for training, got {len(picked)}; lower cases.training"
+        )
     return list(picked.items())
 
 
@@ -135,7 +139,11 @@ def schedule(items: Sequence[Item], config: Config, *, reader: int, seed: int) -
     """
     keys = [c.key for c in config.conditions]
     orders = sequences(keys)
-    turn = _turns(items, len(orders), seed) if config.order.counterbalance == "case" else dict.fromkeys((i.number for i in items), 0)
+    turn = (
+        _turns(items, len(orders), seed)
+        if config.order.counterbalance == "case"
+        else dict.fromkeys((i.number for i in items), 0)
+    )
     slots: list[Slot] = []
     for read in range(1, len(keys) + 1):
         generator = np.random.Generator(np.random.PCG64([seed, reader, read]))
@@ -151,7 +159,9 @@ def _turns(items: Sequence[Item], orders: int, seed: int) -> dict[int, int]:
     turns: dict[int, int] = {}
     strata: dict[tuple[bool, str, int], list[int]] = {}
     for item in items:
-        strata.setdefault((item.training, item.target, item.truth) if not item.training else (True, "", 0), []).append(item.number)
+        strata.setdefault((item.training, item.target, item.truth) if not item.training else (True, "", 0), []).append(
+            item.number
+        )
     start = 0
     for numbers in strata.values():
         for j, number in enumerate(generator.permutation(numbers)):
@@ -160,7 +170,9 @@ def _turns(items: Sequence[Item], orders: int, seed: int) -> dict[int, int]:
     return turns
 
 
-def _practice_pages(items: Sequence[Item], config: Config, read: int, condition: dict[int, str]) -> list[tuple[int, Kind]]:
+def _practice_pages(
+    items: Sequence[Item], config: Config, read: int, condition: dict[int, str]
+) -> list[tuple[int, Kind]]:
     if read > 1 and config.order.counterbalance == "case":
         return []  # the first read already showed every condition
     return [(i.number, "training") for i in items if i.training]

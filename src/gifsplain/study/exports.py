@@ -1,6 +1,5 @@
 """The table in the forms of other programs: plain long CSV, iMRMC and the R package MRMCaov."""
 
-import os
 import re
 import tempfile
 from pathlib import Path
@@ -58,7 +57,9 @@ def write(table: Table, out: Path) -> list[Path]:
     """answers.csv, and per question an .imrmc file and a CSV for MRMCaov with the R lines that read it."""
     clashes = [name for name in ("reader", "case", "target", "condition") if _clash(table.rows[name])]
     if clashes:
-        raise InputError(f"expected names that stay distinct in iMRMC, got some that differ only in signs: {clashes}; rename them")
+        raise InputError(
+            f"expected names that stay distinct in iMRMC, got some that differ only in signs: {clashes}; rename them"
+        )
     out.mkdir(parents=True, exist_ok=True)
     paths = [_save(out / "answers.csv", long_form(table).to_csv(index=False))]
     for question in table.questions:
@@ -81,5 +82,5 @@ def _clash(names: pd.Series) -> bool:
 def _save(path: Path, text: str) -> Path:
     with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8", newline="") as file:
         file.write(text)
-    os.replace(file.name, path)
+    Path(file.name).replace(path)
     return path

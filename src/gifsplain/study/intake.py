@@ -5,19 +5,22 @@ panel with paths relative to the CSV; optional `condition.iou`; optional `fact.<
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from gifsplain.errors import ConfigurationError, InputError
-from gifsplain.study.config import Config
+from gifsplain.io import run_folder
+from gifsplain.study.config import Config, Panel
 
 IDENTIFYING = re.compile(
     r"(patient|name|birth|dob|mrn|medical_?record|accession|social|ssn|insurance|address|street|phone|telephone|fax|e_?mail|passport|"
-    r"licen[cs]e|study_?date|acquisition_?date|study_?uid|series_?uid|instance_?uid|physician|institution|hospital|postcode|zip)",
-    re.IGNORECASE,
+    r"licen[cs]e|date|uid|physician|institution|hospital|postcode|zip)"
 )
-DATE = re.compile(r"(19|20)\d{2}[-/.]?(0[1-9]|1[0-2])[-/.]?(0[1-9]|[12]\d|3[01])|(0?[1-9]|[12]\d|3[01])[./-](0?[1-9]|1[0-2])[./-](19|20)?\d{2}")
+DATE = re.compile(
+    r"(19|20)\d{2}[-/.]?(0[1-9]|1[0-2])[-/.]?(0[1-9]|[12]\d|3[01])|(0?[1-9]|[12]\d|3[01])[./-](0?[1-9]|1[0-2])[./-](19|20)?\d{2}"
+)
 MAX_FACT = 60
 
 
@@ -30,7 +33,9 @@ def read_cases(path: Path, config: Config) -> pd.DataFrame:
     media = media_columns(config)
     missing = [c for c in ("case", "target", "truth", "score", *media) if c not in raw.columns]
     if missing:
-        raise InputError(f"expected the columns {', '.join(missing)} too, got {', '.join(raw.columns)}; see docs/study.md")
+        raise InputError(
+            f"expected the columns {', '.join(missing)} too, got {', '.join(raw.columns)}; see docs/study.md"
+        )
     return _checked(raw.map(str.strip), config, path.parent)
 
 
@@ -71,84 +76,78 @@ def refused_facts(raw: pd.DataFrame) -> list[str]:
     """Facts that could identify a patient: columns named like identifiers, dates, long texts, ages above 89."""
     found = []
     for column in [c for c in raw.columns if c.startswith("fact.")]:
-        if IDENTIFYING.search(column.removeprefix("fact.")):
+        if IDENTIFYING.search(re.sub(r"[^a-z]+", "_", column.removeprefix("fact.").lower())):
             found.append(f"column {column}: may identify a patient; remove it")
             continue
         for i, value in enumerate(raw[column], start=2):
             if DATE.search(value) or len(value) > MAX_FACT or not value.isprintable():
-                found.append(f"row {i}: {column} looks like a date or is longer than {MAX_FACT}, got {value!r}; remove it")
+                found.append(
+                    f"row {i}: {column} looks like a date or is longer than {MAX_FACT}, got {value!r}; remove it"
+                )
             elif "age" in column.lower() and value.isdigit() and int(value) > 89:
                 found.append(f"row {i}: {column} above 89 may identify a patient; write 90+")
     return found
 
 
-def from_batch(run: Path, labels: Path, config: Config) -> pd.DataFrame:
-    """The pool of a batch run and its labels.
+def from_batch(runs: Sequence[Path], labels: Path, config: Config) -> pd.DataFrame:
+    """The pool of finished batch runs (one per method) and a table of labels.
 
-    The run holds Parquet rows (case, target, score, perhaps method and iou) and explanation folders
-    `media/<case>/<target>` or `media/<case>/<target>/<method>`. Labels: case with a 0/1 column per target, or case,
-    target, truth in long form; optional split and `fact.*`. Panels need `source` in the configuration.
+    Labels: case with a 0/1 column per target, or case, target, truth in long form; optional split, `fact.*`,
+    `condition.iou` and `image` (path relative to the CSV; otherwise `image.png` of a run's pictures). The panels'
+    `source` says which method and file they show. The score is the input's.
     """
-    rows = _parquet(run)
-    truth = _labels(labels, config)
-    scores = rows.drop_duplicates(["case", "target"])[["case", "target", "score"]]
-    pool = truth.merge(scores, on=["case", "target"], how="inner")
+    pool = _labels(labels, config)
+    by_method: dict[str, tuple[Path, pd.DataFrame]] = {}
+    for run in runs:
+        rows = run_folder.read_run(run)
+        if rows.empty or not rows["media"].astype(bool).any():
+            raise InputError(
+                f"expected explanations with pictures in {run}, got none; run `gifsplain batch` with --media"
+            )
+        by_method[str(rows["method"].iloc[0])] = run, rows.set_index(["case", "target"])
+    first = next(iter(by_method.values()))[1]["score_input"].rename("score").reset_index()
+    pool = pool.merge(first, on=["case", "target"], how="inner")
     if pool.empty:
-        raise InputError(f"expected cases and targets shared by {run} and {labels}, got none; check the names of both")
+        raise InputError(
+            f"expected cases and targets shared by the runs and {labels}, got none; check the names of both"
+        )
     for condition in config.conditions:
         for panel in condition.panels:
-            if panel.source is None:
-                raise ConfigurationError(f"expected `source` for panel {condition.key}.{panel.key}, got none; add method and file")
-            source = panel.source
-            pool[f"{condition.key}.{panel.key}"] = [_media(run, r, source.method, source.file) for r in pool.to_dict("records")]
-        if {"method", "iou"} <= set(rows.columns) and condition.panels[0].source:
-            of_method = rows[rows["method"] == condition.panels[0].source.method]
-            iou = of_method.drop_duplicates(["case", "target"]).set_index(["case", "target"])["iou"]
-            pool[f"{condition.key}.iou"] = ["" if pd.isna(v) else str(v) for v in iou.reindex(pool.set_index(["case", "target"]).index)]
-    pool["image"] = [_image(run, r, config) for r in pool.to_dict("records")]
+            pool[f"{condition.key}.{panel.key}"] = _panel(pool, by_method, panel, f"{condition.key}.{panel.key}")
+    given = pool["image"] if "image" in pool else pd.Series("", index=pool.index)
+    found = _files(pool, next(iter(by_method.values())), "image.png")
+    pool["image"] = [str((labels.parent / g).resolve()) if g else f for g, f in zip(given, found, strict=True)]
     return _checked(pool.fillna("").astype(str), config, Path("/"))
 
 
-def _parquet(run: Path) -> pd.DataFrame:
-    paths = sorted(p for p in run.rglob("*.parquet") if "media" not in p.relative_to(run).parts)
-    if not paths:
-        raise InputError(f"expected Parquet rows in {run}, found none; give the folder of a finished batch run")
-    frames = [pd.read_parquet(p) for p in paths]
-    rows = pd.concat([f for f in frames if {"case", "target", "score"} <= set(f.columns)] or frames, ignore_index=True)
-    if not {"case", "target", "score"} <= set(rows.columns):
-        raise InputError(f"expected the columns case, target and score in {run}, got {', '.join(map(str, rows.columns))}")
-    return rows.astype({"case": str, "target": str})
+def _panel(pool: pd.DataFrame, runs: dict[str, tuple[Path, pd.DataFrame]], panel: Panel, name: str) -> list[str]:
+    if panel.source is None:
+        raise ConfigurationError(f"expected `source` for panel {name}, got none; add method and file to study.yaml")
+    if panel.source.method not in runs:
+        raise InputError(
+            f"expected a run of method {panel.source.method} for {name}, got {', '.join(runs)}; give --batch again"
+        )
+    return _files(pool, runs[panel.source.method], panel.source.file)
+
+
+def _files(pool: pd.DataFrame, run: tuple[Path, pd.DataFrame], file: str) -> list[str]:
+    """Absolute paths, empty where a picture is missing: only cases that are drawn need theirs."""
+    folder, rows = run
+    media = rows["media"].to_dict()
+    paths = [folder / str(media.get((r["case"], r["target"]), "-")) / file for r in pool.to_dict("records")]
+    return [str(path.resolve()) if path.is_file() else "" for path in paths]
 
 
 def _labels(path: Path, config: Config) -> pd.DataFrame:
     if not path.is_file():
         raise InputError(f"expected a table of labels, found none at {path}; give a CSV with a column per target")
-    raw = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    raw = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig").map(str.strip)
     if {"case", "target", "truth"} <= set(raw.columns):
         return raw
     targets = [t for t in config.cases.targets if t in raw.columns]
     if "case" not in raw.columns or not targets:
         raise InputError(f"expected a column case and columns of targets, got {', '.join(raw.columns)}; rename them")
-    kept = ["case", *(c for c in raw.columns if c == "split" or c.startswith("fact."))]
+    kept = [c for c in raw.columns if c in ("case", "split", "image") or c.startswith("fact.") or c.endswith(".iou")]
     long = raw.melt(id_vars=kept, value_vars=targets, var_name="target", value_name="truth")
     long["truth"] = long["truth"].replace({"1.0": "1", "0.0": "0"})
-    return long[long["truth"].isin(["0", "1"])]  # uncertain or missing labels are no truth
-
-
-def _folders(run: Path, row: dict[str, object], method: str) -> list[Path]:
-    base = run / "media" / str(row["case"]) / str(row["target"])
-    return [base / method, base]
-
-
-def _media(run: Path, row: dict[str, object], method: str, file: str) -> str:
-    return next((str(f / file) for f in _folders(run, row, method) if (f / file).is_file()), "")
-
-
-def _image(run: Path, row: dict[str, object], config: Config) -> str:
-    for condition in config.conditions:
-        for panel in condition.panels:
-            if panel.source:
-                found = _media(run, row, panel.source.method, "image.png")
-                if found:
-                    return found
-    return ""
+    return long[long["truth"].isin(["0", "1"])].reset_index(drop=True)  # uncertain or missing labels are no truth

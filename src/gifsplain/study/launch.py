@@ -1,6 +1,5 @@
 """What the command line calls: each command is one function here."""
 
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from sqlmodel import Session
 from gifsplain.errors import ConfigurationError, InputError
 from gifsplain.study import config as configs
 from gifsplain.study import create, intake
-from gifsplain.study.statistics import power, table as tables
+from gifsplain.study.statistics import power
+from gifsplain.study.statistics import table as tables
 from gifsplain.study.store import backup as backups
 from gifsplain.study.store import people, progress, settings
 from gifsplain.study.store.engine import open_store
@@ -38,25 +38,24 @@ def write_default(out: Path) -> Path:
 def _save(path: Path, content: str) -> None:
     with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
         file.write(content)
-    os.replace(file.name, path)
+    Path(file.name).replace(path)
 
 
 def prepare(
-    plan: create.Plan, cases: Path | None, batch: Path | None, labels: Path | None
+    plan: create.Plan, cases: Path | None, batch: Sequence[Path], labels: Path | None
 ) -> tuple[create.Plan, pd.DataFrame]:
-    """The plan and its pool of cases from a CSV, or from a batch run with labels."""
+    """The plan and its pool of cases from a CSV, or from batch runs with labels."""
     config = configs.parse(plan.text)
-    if (cases is None) == (batch is None) or (batch is None) != (labels is None):
-        raise ConfigurationError("expected either --cases, or --batch with --labels; give one of the two")
-    if cases is not None:
+    if cases is not None and not batch and labels is None:
         return plan, intake.read_cases(cases, config)
-    assert batch is not None and labels is not None
-    return plan, intake.from_batch(batch, labels, config)
+    if cases is None and batch and labels is not None:
+        return plan, intake.from_batch(batch, labels, config)
+    raise ConfigurationError(
+        "expected either --cases, or --batch with --labels, got something else; give one of the two"
+    )
 
 
-def invite(
-    folder: Path, names: Sequence[str], *, renew: bool, admin: bool
-) -> list[tuple[people.Invitation, str]]:
+def invite(folder: Path, names: Sequence[str], *, renew: bool, admin: bool) -> list[tuple[people.Invitation, str]]:
     """Invitations with their role, for new people or (renew) known ones."""
     role = "admin" if admin else "reader"
     store = create.open_study(folder)
@@ -133,7 +132,11 @@ def table(source: str, reading: Reading | None = None) -> tables.Table:
     reading = reading or Reading()
     if "://" not in source and not (Path(source) / "study.yaml").is_file():
         return tables.read_csv(
-            Path(source), questions=reading.questions, conditions=reading.conditions, points=reading.points, partial=reading.partial
+            Path(source),
+            questions=reading.questions,
+            conditions=reading.conditions,
+            points=reading.points,
+            partial=reading.partial,
         )
     store = open_store(source) if "://" in source else create.open_study(Path(source))
     try:

@@ -70,10 +70,20 @@ def _decoded(source: Path, kind: Literal["image", "animation"]) -> tuple[list[Im
                 frames, duration = _video(source)
             else:
                 frames, duration = _still_or_gif(source, kind)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, av.error.FFmpegError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except (
+        UnidentifiedImageError,
+        OSError,
+        SyntaxError,
+        ValueError,
+        av.error.FFmpegError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"expected a PNG, JPEG, GIF or MP4 picture, got {source}, which cannot be decoded: {error}; make it again") from error
+        raise InputError(
+            f"expected a PNG, JPEG, GIF or MP4 picture, got {source}, which cannot be decoded: {error}; make it again"
+        ) from error
     if kind == "image":
         return [_shrunk(frames[0], MAX_SIDE[kind])], 0
     return [_shrunk(f, MAX_SIDE[kind]) for f in frames], duration
@@ -146,13 +156,15 @@ def _shrunk(image: Image.Image, side: int) -> Image.Image:
     scale = side / max(image.size)
     if scale >= 1:
         return image
-    return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.LANCZOS)
+    return image.resize(
+        (max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.LANCZOS
+    )
 
 
 def _write(path: Path, data: bytes) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False, prefix=".") as file:
         file.write(data)
-    os.replace(file.name, path)
+    Path(file.name).replace(path)
     os.utime(path, (0, 0))  # times would tell in which order cases were made
 
 

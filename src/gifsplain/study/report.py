@@ -17,7 +17,17 @@ CAPTIONS = {
     "figure-f4": "Counts of each answer (figure F.4).",
 }
 COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "agreement_between": ("question", "condition", "readers", "n", "kappa_quadratic", "exact_agreement", "ICC(2,1)", "ICC(2,1) low", "ICC(2,1) high"),
+    "agreement_between": (
+        "question",
+        "condition",
+        "readers",
+        "n",
+        "kappa_quadratic",
+        "exact_agreement",
+        "ICC(2,1)",
+        "ICC(2,1) low",
+        "ICC(2,1) high",
+    ),
     "agreement_within": ("question", "reader", "n", "kappa_quadratic", "exact_agreement", "ICC(1,1)", "ICC(2,1)"),
     "iou": ("question", "condition", "n", "slope", "slope_low", "slope_high", "p_value", "spearman"),
 }
@@ -55,7 +65,10 @@ def html(results: Results, figures: Path, title: str) -> str:
         models=record["ordinal_models"],
         reliance=[r for r in record["reliance"] if r["target"] == "all" and r["reader"] == "all"],
         changes=record["reliance_changes"],
-        tables={name: _table(results.tables[name], COLUMNS.get(name)) for name in ("agreement_between", "agreement_within", "iou", "time", "time_comparisons")},
+        tables={
+            name: _table(results.tables[name], COLUMNS.get(name))
+            for name in ("agreement_between", "agreement_within", "iou", "time", "time_comparisons")
+        },
         figures=[(_caption(path.stem), _data(path), _width(path)) for path in sorted(figures.glob("*.png"))],
     )
 

@@ -111,7 +111,10 @@ def _two_limits(squares: tuple[float, float, float], value: float, n: int, k: in
 
 def _average(single: Icc, k: int) -> Icc:
     """Spearman-Brown step-up of every number; it equals the formulas of Shrout & Fleiss for the mean of k raters."""
-    stepped = [k * v / (1 + (k - 1) * v) if 1 + (k - 1) * v > 0 else float("nan") for v in (single.value, single.low, single.high)]
+    stepped = [
+        k * v / (1 + (k - 1) * v) if 1 + (k - 1) * v > 0 else float("nan")
+        for v in (single.value, single.low, single.high)
+    ]
     return Icc(single.form.replace(",1)", ",k)"), *stepped)
 
 

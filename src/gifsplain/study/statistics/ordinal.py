@@ -45,7 +45,9 @@ class Effect:
     @property
     def p_value(self) -> float:
         """Two-sided Wald test."""
-        return float(2 * stats.norm.sf(abs(self.value / self.standard_error))) if self.standard_error > 0 else float("nan")
+        return (
+            float(2 * stats.norm.sf(abs(self.value / self.standard_error))) if self.standard_error > 0 else float("nan")
+        )
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,9 @@ def fit(
     if len(levels) < 2 or not len(names):
         raise InputError(f"expected at least two different answers and one term, got {len(levels)} and {len(names)}")
     problem = _Likelihood(y, x, groups.astype(int), random=cases == "random")
-    found = optimize.minimize(problem, problem.start(len(levels)), jac=True, method="BFGS", options={"gtol": 1e-5 * len(y), "maxiter": 500})
+    found = optimize.minimize(
+        problem, problem.start(len(levels)), jac=True, method="BFGS", options={"gtol": 1e-5 * len(y), "maxiter": 500}
+    )
     covariance = _inverse(_hessian(problem, found.x))
     k = len(levels) - 1
     errors = np.sqrt(np.clip(np.diag(covariance), 0, None))[k : k + x.shape[1]]
@@ -152,7 +156,10 @@ class _Likelihood:
 
     def _gradient(self, free: Numbers, d_upper: Numbers, d_lower: Numbers, sd: float) -> Numbers:
         k = len(free)
-        d_cuts = np.bincount(self.y, d_upper.sum(1), minlength=k + 1)[:k] - np.bincount(self.y, d_lower.sum(1), minlength=k + 1)[1:]
+        d_cuts = (
+            np.bincount(self.y, d_upper.sum(1), minlength=k + 1)[:k]
+            - np.bincount(self.y, d_lower.sum(1), minlength=k + 1)[1:]
+        )
         later = np.cumsum(d_cuts[::-1])[::-1]  # a free step moves its own and all later thresholds
         d_free = np.concatenate([later[:1], later[1:] * np.exp(free[1:])])
         slope = d_lower - d_upper

@@ -153,7 +153,9 @@ def summaries(table: Table) -> pd.DataFrame:
                 rows = table.select(target=target, truth=truth)
                 for condition in table.conditions:
                     values = rows.loc[rows["condition"] == condition, question].dropna()
-                    found.append((question, truth, target, condition, len(values), values.mean(), values.std(), values.median()))
+                    found.append(
+                        (question, truth, target, condition, len(values), values.mean(), values.std(), values.median())
+                    )
     names = ["question", "truth", "target", "condition", "n", "mean", "sd", "median"]
     return pd.DataFrame(found, columns=names)
 

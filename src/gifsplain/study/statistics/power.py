@@ -30,7 +30,13 @@ class Plan:
     alpha: float = 0.05
 
     def __post_init__(self) -> None:
-        wrong = self.readers < 1 or self.cases < 2 or self.sd <= 0 or not 0 <= self.correlation < 1 or not 0 < self.alpha < 1
+        wrong = (
+            self.readers < 1
+            or self.cases < 2
+            or self.sd <= 0
+            or not 0 <= self.correlation < 1
+            or not 0 < self.alpha < 1
+        )
         if wrong or not math.isfinite(self.effect):
             raise InputError(
                 f"expected readers >= 1, cases >= 2, sd > 0, correlation in [0, 1) and alpha in (0, 1), got {self}"

@@ -35,7 +35,9 @@ def rates(table: Table, question: str = "confidence") -> pd.DataFrame:
             rows = rows[rows["condition"] == condition]
             for reader in ("all", *(table.readers if target == "all" else ())):
                 here = rows if reader == "all" else rows[rows["reader"] == reader]
-                found.append({"condition": condition, "target": target, "reader": reader} | _rates(here, question, table.points))
+                found.append(
+                    {"condition": condition, "target": target, "reader": reader} | _rates(here, question, table.points)
+                )
     return pd.DataFrame(found)
 
 
@@ -80,7 +82,10 @@ def changes(table: Table, question: str = "confidence", *, draws: int = 500, see
         generator = np.random.Generator(np.random.PCG64(seed))
         drawn = {kind: np.array([cube.draw(generator, kind) for _ in range(draws)]) for kind in (False, True)}
         for i, measure in enumerate(MEASURES):
-            intervals = [_interval(drawn[kind][:, i], (cube.cases > 1) and (not kind or cube.readers > 1)) for kind in (False, True)]
+            intervals = [
+                _interval(drawn[kind][:, i], (cube.cases > 1) and (not kind or cube.readers > 1))
+                for kind in (False, True)
+            ]
             found.append(Change(measure, (first, second), float(points[i]), *intervals))
     return found
 
@@ -117,7 +122,9 @@ class _Cube:
     def measure(self, reader_weights: Numbers, case_weights: Numbers) -> Numbers:
         """Second minus first condition, in the order of `MEASURES`."""
         size = self.readers * 4 * self.points
-        counts = np.bincount(self.code, case_weights[self.case], minlength=size).reshape(self.readers, 2, 2, self.points)
+        counts = np.bincount(self.code, case_weights[self.case], minlength=size).reshape(
+            self.readers, 2, 2, self.points
+        )
         with np.errstate(invalid="ignore", divide="ignore"):
             pooled = np.einsum("r,rctp->ctp", reader_weights, counts)
             shares = pooled / pooled.sum(-1, keepdims=True)

@@ -68,10 +68,14 @@ def gate(session: Session, page: Presentation) -> Gate:
 
 def _training_left(session: Session, page: Presentation, questions: int) -> int:
     return session.exec(
-        select(func.count()).select_from(Presentation).where(
-            Presentation.person_id == page.person_id, Presentation.read == page.read,
-            Presentation.kind == "training", col(Presentation.answered) < questions,
-        )  # fmt: skip
+        select(func.count())
+        .select_from(Presentation)
+        .where(
+            Presentation.person_id == page.person_id,
+            Presentation.read == page.read,
+            Presentation.kind == "training",
+            col(Presentation.answered) < questions,
+        )
     ).one()
 
 
@@ -98,9 +102,14 @@ def answer(store: Store, write: Write, question: str, value: int) -> Outcome:
         old = session.get(Answer, (identity, question))
         session.add(
             audit(
-                write.person_id, "answer" if old is None else "change", presentation_id=identity, question=question,
-                before="" if old is None else str(old.value), after=str(value), request=write.request,
-            )  # fmt: skip
+                write.person_id,
+                "answer" if old is None else "change",
+                presentation_id=identity,
+                question=question,
+                before="" if old is None else str(old.value),
+                after=str(value),
+                request=write.request,
+            )
         )
         if old is None:
             session.add(Answer(presentation_id=identity, question=question, value=value, at=at))
@@ -119,7 +128,16 @@ def comment(store: Store, write: Write, text: str) -> Outcome:
             return refused
         if len(text) > MAX_COMMENT or "\0" in text:
             return Outcome.WRONG
-        session.add(audit(write.person_id, "comment", presentation_id=page.id, before=page.comment, after=text, request=write.request))
+        session.add(
+            audit(
+                write.person_id,
+                "comment",
+                presentation_id=page.id,
+                before=page.comment,
+                after=text,
+                request=write.request,
+            )
+        )
         page.comment = text
         return Outcome.SAVED
 
@@ -164,12 +182,14 @@ def finish_read(store: Store, person_id: int, read: int) -> Outcome:
     """Close a read in which every question is answered; the washout begins and earlier pages close."""
     with store.write() as session:
         setup = settings.load(session)
-        pages = session.exec(select(Presentation).where(Presentation.person_id == person_id, Presentation.read == read).with_for_update()).all()
+        pages = session.exec(
+            select(Presentation).where(Presentation.person_id == person_id, Presentation.read == read).with_for_update()
+        ).all()
         if not pages:
             return Outcome.UNKNOWN
         if session.get(Finished, (person_id, read)) is not None:
             return Outcome.REPEATED
-        if gate(session, pages[-1]) is not Gate.OPEN or setup.locked:
+        if setup.locked or gate(session, pages[-1]) in (Gate.WAIT, Gate.CLOSED):
             return Outcome.LOCKED
         if any(p.answered < len(setup.config.questions) for p in pages):
             return Outcome.WRONG

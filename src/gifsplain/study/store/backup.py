@@ -1,6 +1,5 @@
 """A copy of the study that was consistent at one moment: a ZIP that unpacks to a study folder."""
 
-import os
 import sqlite3
 import tempfile
 import zipfile
@@ -10,6 +9,7 @@ import sqlalchemy as sa
 from sqlmodel import SQLModel
 
 from gifsplain.errors import InputError
+from gifsplain.study import pictures
 from gifsplain.study.store.engine import Store, open_store
 
 
@@ -29,10 +29,11 @@ def backup(store: Store, folder: Path, out: Path, *, media: bool = True) -> Path
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
             file.write(database, "study.sqlite")
             file.write(folder / "study.yaml", "study.yaml")
-            for picture in sorted((folder / "media").iterdir()) if media else []:
-                file.write(picture, f"media/{picture.name}")
+            for picture in pictures.files(folder / "media") if media else ():
+                # the files' own times are 1970, which a ZIP cannot hold
+                file.writestr(zipfile.ZipInfo(f"media/{picture.name}"), picture.read_bytes())
         archive.chmod(0o600)
-        os.replace(archive, out)
+        archive.replace(out)
     return out
 
 
@@ -61,7 +62,10 @@ def copy_database(store: Store, target: Path) -> None:
 def _copy_rows(store: Store, target: Path) -> None:
     copy = open_store(f"sqlite:///{target}", create=True)
     try:
-        with store.engine.execution_options(isolation_level="REPEATABLE READ").connect() as source, copy.write() as session:
+        with (
+            store.engine.execution_options(isolation_level="REPEATABLE READ").connect() as source,
+            copy.write() as session,
+        ):
             for table in SQLModel.metadata.sorted_tables:
                 if table.name in STUDY_TABLES:
                     rows = [dict(row) for row in source.execute(sa.select(table)).mappings()]

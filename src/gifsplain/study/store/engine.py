@@ -31,12 +31,17 @@ class Store:
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
         self.dialect = engine.dialect.name
-        self._turn: contextlib.AbstractContextManager[Any] = threading.Lock() if self.dialect == "sqlite" else contextlib.nullcontext()
+        self._turn: contextlib.AbstractContextManager[Any] = (
+            threading.Lock() if self.dialect == "sqlite" else contextlib.nullcontext()
+        )
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Session]:
         """A transaction that is committed at the end, or rolled back by an error."""
-        with self._turn, Session(self.engine.execution_options(begin="BEGIN IMMEDIATE"), expire_on_commit=False) as session:
+        with (
+            self._turn,
+            Session(self.engine.execution_options(begin="BEGIN IMMEDIATE"), expire_on_commit=False) as session,
+        ):
             yield session
             session.commit()
 
@@ -72,12 +77,20 @@ def _sqlite(url: str, create: bool) -> sa.Engine:
         raise ConfigurationError(f"expected a database file, got {url}; answers in memory would be lost")
     if not create and not Path(path).is_file():
         raise InputError(f"expected a study database, found none at {path}; make one with `gifsplain study init`")
-    engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": BUSY / 1000}, pool_size=20, max_overflow=60)
+    engine = create_engine(
+        url, connect_args={"check_same_thread": False, "timeout": BUSY / 1000}, pool_size=20, max_overflow=60
+    )
 
     @sa.event.listens_for(engine, "connect")
     def durable(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # the driver must not begin transactions of its own
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF", f"busy_timeout={BUSY}"):
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "trusted_schema=OFF",
+            f"busy_timeout={BUSY}",
+        ):
             connection.execute(f"PRAGMA {pragma}")
 
     @sa.event.listens_for(engine, "begin")
@@ -90,11 +103,17 @@ def _sqlite(url: str, create: bool) -> sa.Engine:
 def _postgresql(url: str) -> sa.Engine:
     parsed = sa.make_url(url)
     if parsed.get_backend_name() != "postgresql":
-        raise ConfigurationError(f"expected a URL of sqlite or postgresql, got {parsed.get_backend_name()}; use one of these")
+        raise ConfigurationError(
+            f"expected a URL of sqlite or postgresql, got {parsed.get_backend_name()}; use one of these"
+        )
     try:
-        return create_engine(parsed.set(drivername="postgresql+psycopg"), pool_size=20, max_overflow=40, pool_pre_ping=True)
+        return create_engine(
+            parsed.set(drivername="postgresql+psycopg"), pool_size=20, max_overflow=40, pool_pre_ping=True
+        )
     except ModuleNotFoundError as error:
-        raise MissingExtraError("expected psycopg for PostgreSQL, got none; pip install 'gifsplain[postgres]'") from error
+        raise MissingExtraError(
+            "expected psycopg for PostgreSQL, got none; pip install 'gifsplain[postgres]'"
+        ) from error
 
 
 def migrations(dialect: str) -> list[tuple[int, str, str]]:
@@ -117,7 +136,9 @@ def migrate(store: Store, *, create: bool = False, upto: int | None = None) -> i
     if here == 0 and not create:
         raise InputError("expected a study in this database, got an empty one; make one with `gifsplain study init`")
     if here > steps[-1][0]:
-        raise ConfigurationError(f"expected a schema up to {steps[-1][0]}, got {here} from a newer gifsplain; upgrade gifsplain")
+        raise ConfigurationError(
+            f"expected a schema up to {steps[-1][0]}, got {here} from a newer gifsplain; upgrade gifsplain"
+        )
     for number, name, sql in steps:
         if here < number <= (upto or number):
             _apply(store, number, name, sql)
@@ -130,14 +151,17 @@ def _apply(store: Store, number: int, name: str, sql: str) -> None:
         connection = session.connection()
         if store.dialect == "postgresql":
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(706966)")
-        connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS schema_version (number INTEGER PRIMARY KEY, name VARCHAR NOT NULL, at BIGINT NOT NULL)")
+        connection.exec_driver_sql(
+            "CREATE TABLE IF NOT EXISTS schema_version (number INTEGER PRIMARY KEY, name VARCHAR NOT NULL, at BIGINT NOT NULL)"
+        )
         if connection.execute(sa.text("SELECT 1 FROM schema_version WHERE number = :n"), {"n": number}).first():
             return  # another process was faster
         for statement in re.split(r";\s*\n", sql):
             if statement.strip():
                 connection.exec_driver_sql(statement.strip())
         connection.execute(
-            sa.text("INSERT INTO schema_version (number, name, at) VALUES (:n, :name, :at)"), {"n": number, "name": name, "at": now()}
+            sa.text("INSERT INTO schema_version (number, name, at) VALUES (:n, :name, :at)"),
+            {"n": number, "name": name, "at": now()},
         )
 
 

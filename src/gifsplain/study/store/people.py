@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlmodel import Session, col, select
 
 from gifsplain.errors import InputError
-from gifsplain.study import config, design
+from gifsplain.study import design
 from gifsplain.study.store import settings
 from gifsplain.study.store.clock import now
 from gifsplain.study.store.engine import Store
@@ -45,11 +45,15 @@ def add_readers(store: Store, names: Sequence[str]) -> list[Invitation]:
     """New readers with all their pages; the whole list is added or none of it."""
     wrong = [n for n in names if not n or len(n) > 40 or not n.isprintable()]
     if wrong or len(set(names)) < len(names):
-        raise InputError(f"expected distinct printable names of at most 40 characters, got {list(names)}; use codes like reader-1")
+        raise InputError(
+            f"expected distinct printable names of at most 40 characters, got {list(names)}; use codes like reader-1"
+        )
     with store.write() as session:
         known = set(session.exec(select(Person.name).where(Person.role == "reader")))
         if known & set(names):
-            raise InputError(f"expected new readers, got {sorted(known & set(names))} again; use --renew for a new link")
+            raise InputError(
+                f"expected new readers, got {sorted(known & set(names))} again; use --renew for a new link"
+            )
         start = len(known)
         return [_add_reader(session, name, start + i) for i, name in enumerate(names)]
 
@@ -63,9 +67,17 @@ def _add_reader(session: Session, name: str, number: int) -> Invitation:
     for slot in design.schedule(plain, setup.config, reader=number, seed=setup.seed):
         session.add(
             Presentation(
-                key=secrets.token_urlsafe(16), person_id=person.id or 0, read=slot.read, position=slot.position,
-                item_id=ids[slot.item] or 0, condition=slot.condition, kind=slot.kind, answered=0, locked=False, comment="",
-            )  # fmt: skip
+                key=secrets.token_urlsafe(16),
+                person_id=person.id or 0,
+                read=slot.read,
+                position=slot.position,
+                item_id=ids[slot.item] or 0,
+                condition=slot.condition,
+                kind=slot.kind,
+                answered=0,
+                locked=False,
+                comment="",
+            )
         )
     return invitation
 
@@ -130,7 +142,13 @@ def enter(store: Store, token: str, role: str) -> str | None:
         secret, at = secrets.token_urlsafe(32), now()
         hours = settings.load(session).config.session_hours
         session.add(
-            Login(token=digest(secret), person_id=person.id or 0, csrf=secrets.token_urlsafe(32), created=at, expires=at + round(hours * HOUR))
+            Login(
+                token=digest(secret),
+                person_id=person.id or 0,
+                csrf=secrets.token_urlsafe(32),
+                created=at,
+                expires=at + round(hours * HOUR),
+            )
         )
         session.add(audit(person.id, "enter"))
         return secret
@@ -159,7 +177,14 @@ def leave(store: Store, secret: str) -> None:
 
 
 def audit(
-    person_id: int | None, action: str, *, presentation_id: int | None = None, question: str = "", before: str = "", after: str = "", request: str | None = None
+    person_id: int | None,
+    action: str,
+    *,
+    presentation_id: int | None = None,
+    question: str = "",
+    before: str = "",
+    after: str = "",
+    request: str | None = None,
 ) -> Audit:
     """A row of the audit log, stamped now."""
     return Audit(

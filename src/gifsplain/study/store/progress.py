@@ -58,11 +58,15 @@ def reads(session: Session, person_id: int) -> list[Read]:
     """All reads of a reader with their pages in order."""
     setup = settings.load(session)
     questions = len(setup.config.questions)
-    query = select(Presentation, Item.target).where(Presentation.person_id == person_id, Item.id == Presentation.item_id)
+    query = select(Presentation, Item.target).where(
+        Presentation.person_id == person_id, Item.id == Presentation.item_id
+    )
     finished, at = finished_reads(session, person_id), now()
     by_read: dict[int, list[Page]] = {}
     for p, target in session.exec(query.order_by(col(Presentation.read), col(Presentation.position))):
-        by_read.setdefault(p.read, []).append(Page(p.key, p.position, target, p.kind, p.answered, p.locked, bool(p.comment)))
+        by_read.setdefault(p.read, []).append(
+            Page(p.key, p.position, target, p.kind, p.answered, p.locked, bool(p.comment))
+        )
     found = []
     for number, pages in by_read.items():
         opens = design.opens_at(number, finished, setup.config.order.washout_days)
@@ -106,7 +110,9 @@ def table(store: Store, conditions: Sequence[str] = ()) -> tables.Table:
     questions = tuple(q.key for q in setup.config.questions)
     raw = pd.DataFrame(rows, columns=[*tables.KEYS, *questions, "iou", "seconds", "repeat"]).astype(str)
     present = [k for k in keys if k in set(raw["condition"])]
-    return tables.from_text(raw, questions=questions, conditions=conditions or present, points=setup.config.points, partial=True)
+    return tables.from_text(
+        raw, questions=questions, conditions=conditions or present, points=setup.config.points, partial=True
+    )
 
 
 def _rows(session: Session, questions: tuple[str, ...]) -> list[list[object]]:
@@ -118,7 +124,9 @@ def _rows(session: Session, questions: tuple[str, ...]) -> list[list[object]]:
         Item.id == Presentation.item_id, Person.id == Presentation.person_id, Presentation.kind != "training"
     )
     rows: list[list[object]] = []
-    for p, item, name in session.exec(query.order_by(col(Person.number), col(Presentation.read), col(Presentation.position))):
+    for p, item, name in session.exec(
+        query.order_by(col(Person.number), col(Presentation.read), col(Presentation.position))
+    ):
         given = answers.get(p.id or 0, {})
         if given:
             iou = json.loads(item.iou).get(p.condition, "") if item.truth else ""

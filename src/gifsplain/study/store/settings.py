@@ -7,9 +7,9 @@ from sqlmodel import Session, col, select
 
 from gifsplain.errors import InputError
 from gifsplain.study import config
+from gifsplain.study.store.clock import now
 from gifsplain.study.store.engine import Store
 from gifsplain.study.store.records import Audit, Setting
-from gifsplain.study.store.clock import now
 
 
 @dataclass(frozen=True)
@@ -43,4 +43,15 @@ def lock(store: Store, locked: bool, *, by: int | None = None) -> None:
             row = Setting(key="locked", value="0")
         row.value = "1" if locked else "0"
         session.add(row)
-        session.add(Audit(at=now(), person_id=by, action="lock study", presentation_id=None, question="", before=before, after=row.value, request=None))
+        session.add(
+            Audit(
+                at=now(),
+                person_id=by,
+                action="lock study",
+                presentation_id=None,
+                question="",
+                before=before,
+                after=row.value,
+                request=None,
+            )
+        )

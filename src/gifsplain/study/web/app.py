@@ -18,7 +18,11 @@ from gifsplain.study.web.routes import admin, case, entry, media, reader
 from gifsplain.study.web.serving import Serving
 
 STATIC = Path(__file__).parent / "static"
-MESSAGES = {401: "Please enter with your invitation link.", 404: "There is no such page.", 429: "Too many attempts; please wait five minutes."}
+MESSAGES = {
+    401: "Please enter with your invitation link.",
+    404: "There is no such page.",
+    429: "Too many attempts; please wait five minutes.",
+}
 
 
 def create_app(store: Store, media_folder: Path, serving: Serving) -> FastAPI:
@@ -37,7 +41,9 @@ def create_app(store: Store, media_folder: Path, serving: Serving) -> FastAPI:
 
 def environment() -> Environment:
     """Templates: everything is escaped, an unknown name is an error."""
-    env = Environment(loader=PackageLoader("gifsplain.study.web", "templates"), autoescape=True, undefined=StrictUndefined)
+    env = Environment(
+        loader=PackageLoader("gifsplain.study.web", "templates"), autoescape=True, undefined=StrictUndefined
+    )
     env.filters["day"] = lambda ms: datetime.fromtimestamp(ms / 1000, UTC).strftime("%-d %B %Y, %H:%M UTC")
     env.filters["iso"] = lambda ms: datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")
     return env
@@ -52,7 +58,9 @@ async def _http_error(request: Request, error: Exception) -> Response:
         return PlainTextResponse("not found", error.status_code)
     context: Context = request.app.state.context
     role = "admin" if request.url.path.startswith("/admin") else "reader"
-    return HTMLResponse(context.page("message.html", title=message, status=error.status_code, role=role), error.status_code)
+    return HTMLResponse(
+        context.page("message.html", title=message, status=error.status_code, role=role), error.status_code
+    )
 
 
 async def _bad_request(request: Request, error: Exception) -> Response:

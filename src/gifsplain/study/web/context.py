@@ -1,10 +1,9 @@
 """What the routes share: the store, the templates, and who is asking."""
 
+import hmac
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
-
-import hmac
 
 from fastapi import Depends, Header, HTTPException, Request
 from jinja2 import Environment

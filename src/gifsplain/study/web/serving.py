@@ -76,16 +76,22 @@ def serving(folder: Path, listen: Listen) -> Serving:
     if not wide and listen.secret_file is None:
         return Serving(_secret(folder / "secret"), secure=listen.tls)
     if listen.secret_file is None:
-        raise ConfigurationError(f"expected --secret-file to listen on {listen.host}, got none; write {MIN_SECRET} random characters to a file. {TLS_NOTE}")
+        raise ConfigurationError(
+            f"expected --secret-file to listen on {listen.host}, got none; write {MIN_SECRET} random characters to a file. {TLS_NOTE}"
+        )
     if listen.secret_file.resolve().is_relative_to(folder.resolve()):
-        raise ConfigurationError(f"expected a secret outside the study folder, got {listen.secret_file}; keep it apart from backups")
+        raise ConfigurationError(
+            f"expected a secret outside the study folder, got {listen.secret_file}; keep it apart from backups"
+        )
     secret = _secret(listen.secret_file)
     if not wide:
         return Serving(secret, secure=listen.tls)
     if not (listen.tls or listen.behind_proxy):
         raise ConfigurationError(f"expected TLS to listen on {listen.host}, got none. {TLS_NOTE}")
     if not listen.public_name:
-        raise ConfigurationError("expected --public-name (the host name that readers type), got none; it guards against rebinding")
+        raise ConfigurationError(
+            "expected --public-name (the host name that readers type), got none; it guards against rebinding"
+        )
     return Serving(secret, hosts=(listen.public_name, *LOOPBACK_NAMES), secure=True)
 
 
@@ -94,5 +100,7 @@ def _secret(path: Path) -> str:
         raise ConfigurationError(f"expected a secret in {path}, found none; write {MIN_SECRET} random characters to it")
     secret = path.read_text(encoding="utf-8").strip()
     if len(secret) < MIN_SECRET or len(set(secret)) < 10:
-        raise ConfigurationError(f"expected at least {MIN_SECRET} random characters in {path}, got a weaker secret; make a new one")
+        raise ConfigurationError(
+            f"expected at least {MIN_SECRET} random characters in {path}, got a weaker secret; make a new one"
+        )
     return secret

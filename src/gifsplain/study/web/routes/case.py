@@ -42,7 +42,9 @@ def _values(session: Session, found: Presentation, config: Config) -> dict[str, 
     item = answers.item_of(session, found)
     media = {
         (m.condition, m.panel): m
-        for m in session.exec(select(Media).where(Media.item_id == item.id, col(Media.condition).in_(("", found.condition))))
+        for m in session.exec(
+            select(Media).where(Media.item_id == item.id, col(Media.condition).in_(("", found.condition)))
+        )
     }
     condition = config.condition(found.condition)
     panels = [(panel, media[found.condition, panel.key], i) for i, panel in enumerate(condition.panels, start=1)]

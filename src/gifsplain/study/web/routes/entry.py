@@ -53,7 +53,12 @@ def _enter(request: Request, body: Invitation, shared: Context, role: Role) -> R
         return JSONResponse({"error": "This invitation is not valid. Ask for a new link."}, 403)
     answer = JSONResponse({"next": "/" if role == "reader" else "/admin"})
     answer.set_cookie(
-        shared.serving.cookie(role), shared.serving.sign(role, secret), httponly=True, samesite="strict", secure=shared.serving.secure, path="/"
+        shared.serving.cookie(role),
+        shared.serving.sign(role, secret),
+        httponly=True,
+        samesite="strict",
+        secure=shared.serving.secure,
+        path="/",
     )
     return answer
 
@@ -78,5 +83,7 @@ def _leave(request: Request, shared: Context, role: Role, token: str) -> Respons
     secret = shared.serving.verify(role, request.cookies.get(shared.serving.cookie(role), ""))
     people.leave(shared.store, secret or "")
     answer = JSONResponse({"next": "/enter" if role == "reader" else "/admin/enter"})
-    answer.delete_cookie(shared.serving.cookie(role), path="/", secure=shared.serving.secure, httponly=True, samesite="strict")
+    answer.delete_cookie(
+        shared.serving.cookie(role), path="/", secure=shared.serving.secure, httponly=True, samesite="strict"
+    )
     return answer
