@@ -102,15 +102,24 @@ def test_a_narrow_image_gets_no_caption(tmp_path):
     assert dcmread(paths["cine"]).pixel_array.shape == (4, 16, 24)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_without_leave_nobody_is_named(tmp_path, source, kind):
-    paths = write_dicom(derived(), tmp_path, source)
-    content = paths[kind].read_bytes()
-    for secret in (*SECRETS, "Müller", str(source.StudyInstanceUID), str(source.SOPInstanceUID)):
-        assert secret.encode("utf-8") not in content
-        assert secret.encode("latin-1", "ignore") not in content
-    dataset = dcmread(paths[kind])
-    assert (dataset.PatientName, dataset.PatientIdentityRemoved) == ("Anonymous^Synthetic", "YES")
+@pytest.mark.parametrize("size", [(120, 128), (64, 64)])
+def test_without_leave_they_join_the_study_but_name_nobody(tmp_path, source, size):
+    paths = write_dicom(derived(*size), tmp_path, source)
+    assert len(paths) == (3 if size == (120, 128) else 4)
+    for path in paths.values():
+        content = path.read_bytes()
+        for secret in (*SECRETS, "Müller"):
+            assert secret.encode("utf-8") not in content
+            assert secret.encode("latin-1") not in content
+        dataset = dcmread(path)
+        assert (dataset.PatientName, dataset.PatientIdentityRemoved) == ("Anonymous^Synthetic", "YES")
+        assert (dataset.StudyInstanceUID, dataset.StudyDate) == (source.StudyInstanceUID, "")
+        assert dataset.SeriesInstanceUID != source.SeriesInstanceUID
+
+
+def test_without_a_dicom_source_the_study_is_new(tmp_path):
+    studies = {dcmread(write_dicom(derived(), tmp_path)["cine"]).StudyInstanceUID for _ in range(2)}
+    assert len(studies) == 2
 
 
 def test_with_leave_they_join_the_study_in_new_series(tmp_path, source):
@@ -219,10 +228,12 @@ def test_an_explanation_becomes_plain_arrays():
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (Debian's dicom3tools) is not installed")
-@pytest.mark.parametrize("kind", ["fresh", "kept", "kept, other size"])
+@pytest.mark.parametrize("kind", ["fresh", "nameless", "kept", "kept, other size"])
 def test_dciodvfy_finds_no_error(tmp_path, source, kind):
     size = (64, 64) if kind == "kept, other size" else (120, 128)
-    paths = write_dicom(derived(*size), tmp_path, source, keep_identity=kind != "fresh")
+    paths = write_dicom(
+        derived(*size), tmp_path, None if kind == "fresh" else source, keep_identity=kind.startswith("kept")
+    )
     for path in paths.values():
         result = subprocess.run(["dciodvfy", "-new", str(path)], capture_output=True, text=True, check=False)
         report = result.stdout + result.stderr

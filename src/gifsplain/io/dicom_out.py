@@ -83,10 +83,10 @@ def write_dicom(
 ) -> dict[str, Path]:
     """Write `cine.dcm`, `overlay.dcm`, `image.dcm` and `segmentation.dcm` to `folder`; returns the paths by kind.
 
-    With a DICOM `source` and `keep_identity` they join its study in new series; otherwise they form a study of their
-    own without any identity. Pass one `Study` to several calls to keep several targets together. `image` (what the
-    models saw) is left out where the source itself has the arrays' size and is referred to; `segmentation` where the
-    map is zero everywhere.
+    With a DICOM `source` they join its study in new series, and the patient is named only with `keep_identity`;
+    otherwise they form a study of their own. Pass one `Study` to several calls to keep several targets together.
+    `image` (what the models saw) is left out where the source itself has the arrays' size and is referred to;
+    `segmentation` where the map is zero everywhere.
     """
     study = source if isinstance(source, Study) else Study.of(source, keep_identity=keep_identity)
     series = study.next_series()

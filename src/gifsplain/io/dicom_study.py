@@ -1,4 +1,4 @@
-"""The study that derived DICOM objects belong to: the source's own, or a fresh one without identity."""
+"""The study that derived DICOM objects belong to: the source's own, with its identity only where asked for."""
 
 import itertools
 import re
@@ -32,6 +32,21 @@ _STUDY = (
 )
 _EMPTY = (*_PATIENT[:2], *_PATIENT[3:], *_STUDY[1:6])
 """Elements that an object must hold even if nothing is known (type 2)."""
+_POINTER = (
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
+    "Modality",
+    "Rows",
+    "Columns",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PixelSpacing",
+)
 _FIRST_SERIES = 9001
 
 
@@ -41,7 +56,8 @@ class Study:
 
     header: Dataset
     source: Dataset | None
-    """Referred to by the derived objects; None where identity is not kept."""
+    """Referred to by the derived objects; None where the radiograph did not come as DICOM."""
+    names_patient: bool
     quality: Dataset
     """What derived pixels inherit: burnt-in annotation, lossy compression."""
     capture_series: str
@@ -51,41 +67,50 @@ class Study:
 
     @classmethod
     def of(cls, source: Dataset | str | Path | None = None, *, keep_identity: bool = False) -> Self:
-        """The study of a DICOM file or data set when its identity is kept, else a fresh one that names nobody."""
+        """The study of a DICOM file or data set, else a fresh one; the patient is named only with `keep_identity`."""
         dataset = _read(source) if isinstance(source, str | Path) else source
         if keep_identity and dataset is None:
             raise InputError("expected a DICOM source to keep the identity of, got none; leave keep_identity off")
         if keep_identity and dataset is not None:
             if not dataset.get("StudyInstanceUID"):
                 raise DicomError("expected a source with a StudyInstanceUID, it has none; leave keep_identity off")
-            header, kept = _kept(dataset), dataset
+            header = _kept(dataset)
         else:
-            header, kept = _fresh(), None
+            header = _nameless(str(dataset.get("StudyInstanceUID", "")) if dataset is not None else "")
         numbers = itertools.count(_FIRST_SERIES, 2)
-        return cls(header, kept, _quality(dataset), new_uid(), new_uid(), next(numbers), numbers)
+        quality = _quality(dataset)
+        return cls(header, dataset, keep_identity, quality, new_uid(), new_uid(), next(numbers), numbers)
 
     def next_series(self) -> Self:
         """The same study with series of their own: one for captures, one for the segmentation."""
         return replace(self, capture_series=new_uid(), segmentation_series=new_uid(), series_number=next(self._numbers))
 
     def reference_of_size(self, shape: tuple[int, ...]) -> Dataset | None:
-        """The source when it is kept and its pixels have this height and width."""
-        if self.source is None or (int(self.source.Rows), int(self.source.Columns)) != tuple(shape):
+        """What must be known of the source to refer to it, when it has this height and width; names no more than asked."""
+        if self.source is None or (self.source.get("Rows"), self.source.get("Columns")) != tuple(shape):
             return None
-        return self.source
+        pointer = Dataset()
+        pointer.file_meta = FileMetaDataset()
+        pointer.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        pointer.update(self.header)
+        for keyword in _POINTER:
+            if keyword in self.source:
+                pointer[keyword] = self.source[keyword]
+        return pointer
 
     def complete(self, dataset: Dataset) -> None:
         """What every object says: who made it, from what, and whether identity was removed."""
         now = datetime.now(UTC)
+        dataset.SpecificCharacterSet = "ISO_IR 192"
         dataset.TimezoneOffsetFromUTC = "+0000"
         dataset.InstanceCreationDate = dataset.ContentDate = now.strftime("%Y%m%d")
         dataset.InstanceCreationTime = dataset.ContentTime = now.strftime("%H%M%S")
         dataset.ContributingEquipmentSequence = [_equipment(now)]
-        if self.source is None:
+        if not self.names_patient:
             removed = self.quality.BurnedInAnnotation == "NO"
             dataset.PatientIdentityRemoved = "YES" if removed else "NO"
-            dataset.DeidentificationMethod = "New object; no identity was copied"
-        else:
+            dataset.DeidentificationMethod = "New object; of the source only UIDs were copied"
+        if self.source is not None and "SOPInstanceUID" in self.source:
             dataset.SourceImageSequence = [reference(self.source)]
 
 
@@ -109,7 +134,6 @@ def base_dataset(study: Study, sop_class: str, number: int) -> Dataset:
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.update(study.header)
     dataset.update(study.quality)
-    dataset.SpecificCharacterSet = "ISO_IR 192"
     dataset.SOPClassUID, dataset.SOPInstanceUID = sop_class, new_uid()
     dataset.file_meta.MediaStorageSOPClassUID = sop_class
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
@@ -181,14 +205,16 @@ def _kept(source: Dataset) -> Dataset:
     return header
 
 
-def _fresh() -> Dataset:
-    """A new study of nobody."""
+def _nameless(study_uid: str) -> Dataset:
+    """The study of that UID with everything else left empty, or a new study of its own; the patient is nobody."""
     header = Dataset()
     for keyword in _EMPTY:
         setattr(header, keyword, "")
+    header.PatientName, header.PatientID = "Anonymous^Synthetic", f"SYNTHETIC-{new_uid()[-12:]}"
+    if study_uid:
+        header.StudyInstanceUID = study_uid
+        return header
     header.StudyInstanceUID, header.StudyID = new_uid(), "1"
-    header.PatientName = "Anonymous^Synthetic"
-    header.PatientID = f"SYNTHETIC-{header.StudyInstanceUID[-12:]}"
     header.StudyDescription = "Synthetic explanation, research use, not for diagnosis"
     now = datetime.now(UTC)
     header.StudyDate, header.StudyTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
