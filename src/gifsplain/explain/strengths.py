@@ -105,7 +105,7 @@ def _published(stage: Stage, jobs: Sequence[Job], settings: Settings) -> list[Ra
     policy = POLICIES[settings.policy]
 
     def twice(score: float) -> float:
-        return 1 / (1 + math.exp(-score))
+        return float(torch.tensor(score, dtype=torch.float32).sigmoid())  # float32, as published: ties decide the stop
 
     def measure(asked: list[tuple[int, float]]) -> list[Measurement]:
         stage.evaluate(jobs, asked)
