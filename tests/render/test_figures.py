@@ -39,6 +39,8 @@ def test_wanted_change_is_drawn_only_where_the_search_had_one():
     published = replace(explanation, record={"settings": {"drop": 0.3, "rise": 0.05, "policy": "paper-2021"}})
     assert svg.wanted(published) == [] and svg.wanted(fakes.map_only()) == []
     assert svg.wanted(replace(explanation, record={})) == []
+    deep = replace(explanation, record={"settings": {"drop": 0.9, "rise": 0.0, "floor": 0.01, "ceiling": 0.99}})
+    assert svg.wanted(deep) == [("drop", 0.01)]  # the search goes to the floor instead, and no rise was wanted
 
 
 def test_points_of_the_page_lie_on_the_axes():

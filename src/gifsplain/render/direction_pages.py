@@ -96,17 +96,19 @@ def _picture(image: torch.Tensor, number: int) -> Picture:
 
 def page_html(page: DirectionPage) -> str:
     """A page that needs no other file."""
-    return _template("direction.html").render(
+    text: str = _template("direction.html").render(
         page=page,
         style=part("direction.css"),
         unit=page.examples[0].strength_unit if page.examples else "",
         rows=[_row(example) for example in page.examples],
     )
+    return text
 
 
 def index_html(found: Sequence[DirectionPage]) -> str:
     """Links to all pages, by target."""
-    return _template("directions.html").render(pages=found, style=part("direction.css"))
+    text: str = _template("directions.html").render(pages=found, style=part("direction.css"))
+    return text
 
 
 def _row(example: Explanation) -> dict[str, Any]:

@@ -63,8 +63,9 @@ def flow_figure(explanation: Explanation, method: FlowMethod = FlowMethod.TVL1) 
     axes.imshow(_grey(to_bytes(before)), cmap="gray", vmin=0, vmax=255, alpha=0.62)
     rows, columns = _grid(height, width)
     down, right, size = flow[0][rows, columns], flow[1][rows, columns], length[rows, columns]
-    longest = float(np.quantile(length, 0.995)) or 1.0
-    seen = size > 0.08 * longest
+    # A whole pixel at least fills the scale: shifts far below one are the estimator's noise and stay faint.
+    longest = max(float(np.quantile(length, 0.995)), 1.0)
+    seen = size > 0.1 * longest
     step = width / 36
     arrows = axes.quiver(
         columns[seen],

@@ -104,8 +104,14 @@ def wanted(explanation: Explanation) -> list[tuple[str, float]]:
         return []
     if settings.get("policy", "exact") != "exact" or settings.get("strengths") is not None:
         return []  # the published policies and fixed strengths aim at something else
-    changes = [("drop", -1, settings.get("drop")), ("rise", 1, settings.get("rise"))]
-    return [(name, start + sign * change) for name, sign, change in changes if isinstance(change, float | int)]
+    levels = []
+    for name, sign, bound, limit in (("drop", -1, "floor", max), ("rise", 1, "ceiling", min)):
+        change, end = settings.get(name), settings.get(bound)
+        if isinstance(change, float | int) and change > 0:
+            level = start + sign * change
+            bounded = explanation.meaning is not ScoreMeaning.LOGIT and isinstance(end, float | int)
+            levels.append((name, limit(level, end) if bounded else level))
+    return levels
 
 
 def _marks(explanation: Explanation, axes: Axes) -> list[str]:
