@@ -28,7 +28,8 @@ from gifsplain.types import Picture, Provenance
 def published(path: str) -> Any:
     """The package's class, from its file alone."""
     spec = importlib.util.spec_from_file_location("published_latent_shift", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.LatentShift
