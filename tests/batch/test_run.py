@@ -45,7 +45,9 @@ def test_rows_are_what_explain_gives(job: Job) -> None:
     assert (outcome.rows, outcome.failures, len(rows)) == (14, 0, 14)
     pair = wrap.pair(tiny_batch.classifier(), tiny_batch.autoencoder())
     for case in job.cases:
-        for one in explain_with("latentshift", pair, [load_image(case.path)], job.targets, job.settings, cases=[case.name]):
+        for one in explain_with(
+            "latentshift", pair, [load_image(case.path)], job.targets, job.settings, cases=[case.name]
+        ):
             row = rows[(rows.case == case.name) & (rows.target == one.target)].iloc[0]
             assert row.score_counterfactual == pytest.approx(one.scores.counterfactual, abs=1e-5)
             assert row.strength_lower == pytest.approx(float(one.strengths.min()), rel=1e-3)
@@ -105,7 +107,7 @@ def test_running_out_of_memory_halves_the_batch(job: Job, monkeypatch: pytest.Mo
 def test_media_and_arrays_are_written(job: Job) -> None:
     run(replace(job, cases=job.cases[:2], outputs=Outputs(("map", "json"), arrays=True)))
     for row in read_run(job.folder).itertuples():
-        names = sorted(os.listdir(job.folder / row.media))
+        names = sorted(path.name for path in (job.folder / row.media).iterdir())
         assert names == ["arrays.npz", "explanation.json", "map.png"]
     page = write_summary(job.folder).read_text()
     assert "4 explanations of 2 cases; 0 failures" in page and "pixel_change" in page
@@ -159,7 +161,7 @@ def test_errors_of_an_unfinished_part_do_not_count(job: Job, tmp_path: Path, mon
     monkeypatch.setattr(Store, "_write", stopping)
     with pytest.raises(KeyboardInterrupt):
         run(job)
-    assert len(os.listdir(job.folder / "errors")) == 1
+    assert len(list((job.folder / "errors").iterdir())) == 1
     assert len(read_errors(job.folder)) == 0
     monkeypatch.setattr(Store, "_write", real)
     outcome = run(job, resume=True)
@@ -191,8 +193,6 @@ def test_a_file_with_new_content_is_refused(job: Job) -> None:
 
 
 def test_two_processes_cannot_take_the_same_place(job: Job) -> None:
-    pair = wrap.pair(tiny_batch.classifier(), tiny_batch.autoencoder())
-    del pair
     run(replace(job, cases=job.cases[:1]))
     store = Store(job.folder, None)  # type: ignore[arg-type]
     with store.claim(Shard(0, 1)):

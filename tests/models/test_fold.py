@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from gifsplain.models.fold import fold, folded_count, fused_parameters
+from gifsplain.models.fold import fold, folded_count, fused_parameters, unfold
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
@@ -274,6 +274,15 @@ def test_a_copy_of_the_copy_uses_its_own_layers() -> None:
     x = image(1, 2, 6, 6)
     torch.testing.assert_close(twin(x), twin[2](twin[1](twin[0](x))))
     assert folded_count(twin) == 0 and folded_count(folded) == 1
+
+
+def test_the_fold_can_be_taken_back() -> None:
+    folded: Any = fold(small())
+    call = folded.forward
+    unfold(folded)
+    x = image(1, 2, 6, 6)
+    torch.testing.assert_close(folded(x), call(x))
+    assert folded_count(folded) == 0 and "forward" not in vars(folded)
 
 
 def test_disagreement_keeps_the_original(caplog: pytest.LogCaptureFixture) -> None:

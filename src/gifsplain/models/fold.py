@@ -61,6 +61,15 @@ def fold(net: Net, *, channels_last: bool = True) -> Net:
     return folded
 
 
+def unfold(net: nn.Module) -> None:
+    """Go back to the network's own methods, in place; nothing happens to a network that was not folded."""
+    for module in net.modules():
+        for name, method in list(vars(module).items()):
+            if isinstance(method, MethodType) and isinstance(method.__func__, _FoldedMethod):
+                method.__func__.enabled = False
+                delattr(module, name)
+
+
 def folded_count(net: nn.Module) -> int:
     """How many batch normalisations are absorbed in this network; 0 for one that was not folded."""
     norms = {
