@@ -105,10 +105,8 @@ def _explain_part(
 def make_jobs(stage: Stage, finder: DirectionFinder, images: Images, indices: Sequence[int]) -> list[Job]:
     """Encode once, propose a move for every image and target, score input and baseline; image by image, then target."""
     pair = stage.pair
-    # The published code encodes with gradients enabled, for which torch picks other kernels: 1e-5 apart, kinks do the rest.
-    with torch.set_grad_enabled(not stage.clamp):
-        latents = pair.autoencoder.encode(images).detach()
     with torch.no_grad():
+        latents = pair.autoencoder.encode(images)
         input_scores = stage.score(images)
     by_target = []
     for target in indices:
