@@ -22,7 +22,11 @@ from gifsplain.train.progress import make_reporter
 HERE = Path(__file__).parent
 DATA = "../shared/data"
 """How the configurations write the folder of the data."""
-STEPS: tuple[tuple[str, str], ...] = (("classifier", "classifier"), ("autoencoder", "autoencoder"))
+STEPS: tuple[tuple[str, str], ...] = (
+    ("classifier", "classifier-first"),
+    ("autoencoder", "autoencoder"),
+    ("classifier-hardened", "classifier"),
+)
 """Configuration and output folder, in order; a folder's name is what later configurations call it."""
 SHIPPED = {"classifier": builtin.CLASSIFIER_FILE, "autoencoder": builtin.AUTOENCODER_FILE}
 """Output folder and the name of its model in the package."""

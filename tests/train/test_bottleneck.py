@@ -114,7 +114,14 @@ def test_configuration_of_the_docs_is_whole() -> None:
         given.experiment(experiment.BottleneckExperiment, given.Given(), chosen)
 
 
-@pytest.mark.parametrize(("name", "kind"), [("autoencoder", AutoencoderTraining), ("classifier", ClassifierTraining)])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("autoencoder", AutoencoderTraining),
+        ("classifier", ClassifierTraining),
+        ("classifier-hardened", ClassifierTraining),
+    ],
+)
 def test_recipes_are_read(name: str, kind: type) -> None:
     path = Path(__file__).parents[2] / "examples" / "training" / f"{name}.yaml"
     made = configuration.load(kind, path)

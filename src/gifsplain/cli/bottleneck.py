@@ -10,7 +10,7 @@ def bottleneck(
     data: Annotated[list[str] | None, typer.Argument(help="CSV manifests.", show_default=False)] = None,
     boxes: Annotated[Path | None, typer.Option(help="Expert boxes: CSV with path, label, x, y, w, h.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for points, table, curves, models.")] = Path(
-        "bottleneck"
+        "bottleneck-sizes"
     ),
     config: Annotated[Path | None, typer.Option(help="YAML configuration; options change it.")] = None,
     classifier: Annotated[str | None, typer.Option(help="Name or folder of the classifier that is explained.")] = None,

@@ -83,9 +83,10 @@ def _timm(name: str, config: ForeignConfig, *, pretrained: bool) -> nn.Module:
     if not timm.is_model(name):
         close = ", ".join(timm.list_models(f"*{name[:6]}*")[:8]) or "see timm.list_models()"
         raise ModelError(f"timm has no model {name!r}; close: {close}")
-    return timm.create_model(
+    net: nn.Module = timm.create_model(
         name, pretrained=pretrained, num_classes=len(config.targets), in_chans=3, drop_rate=config.dropout
     )
+    return net
 
 
 def _torchvision(name: str, config: ForeignConfig, *, pretrained: bool) -> nn.Module:

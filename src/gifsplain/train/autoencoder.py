@@ -217,9 +217,9 @@ def train_autoencoder(
     loop.load_best(task, folder)
     path = folder / f"{trained.AUTOENCODER}.safetensors"
     if fabric.is_global_zero:
+        card = _card(config, folder, task) | {"steps": outcome.step, "best_step": outcome.best_step}
         model = framed(task, config.frame) if config.frame.rank else task.average.module.cpu()
-        ends = {"steps": outcome.step, "best_step": outcome.best_step}
-        card = _card(config, folder, task) | ends | percentiles(model, dataset, task.val)
+        card |= percentiles(model, dataset, task.val)
         trained.save(folder, trained.AUTOENCODER, model, model.config.to_dict(), card, half=config.half)
     fabric.barrier()
     return path
