@@ -105,7 +105,7 @@ def read_all(page: Any, url: str, answer: Any, number: int) -> dict[str, tuple[i
             page.keyboard.press("Enter")
         else:
             page.click("#next")
-        page.wait_for_url(url + "/" if last else lambda there: "/case/" in there and not there.endswith(key))
+        page.wait_for_url(url + "/" if last else lambda there, key=key: "/case/" in there and not there.endswith(key))
         if last:
             return given
 

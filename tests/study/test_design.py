@@ -1,5 +1,6 @@
 """The design: balance, separation of repeats, and seeds."""
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -65,7 +66,7 @@ def test_williams_sequences_balance_position_and_predecessor(n: int) -> None:
     assert len(rows) == (n if n % 2 == 0 or n == 1 else 2 * n)
     for column in zip(*rows, strict=True):
         assert len(set(Counter(column).values())) == 1 and len(set(column)) == n
-    follows = Counter((a, b) for row in rows for a, b in zip(row, row[1:], strict=False))
+    follows = Counter((a, b) for row in rows for a, b in itertools.pairwise(row))
     assert len(set(follows.values())) <= 1 and len(follows) == n * (n - 1)
 
 

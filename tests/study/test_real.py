@@ -2,6 +2,7 @@
 
 import secrets
 import statistics
+import sys
 import threading
 import time
 from pathlib import Path
@@ -81,7 +82,7 @@ def test_a_killed_server_loses_nothing_that_it_acknowledged(study: Study) -> Non
     assert len(written) == len(set(written)) and set(written) <= attempted  # nothing is doubled or invented
     last = {(ids[entry.presentation_id], entry.question): int(entry.after) for entry in log}
     assert last == now  # the log explains every answer
-    print(f"\n{len(acknowledged)} answers acknowledged over 3 SIGKILLs, {len(written)} written")
+    sys.stdout.write(f"\n{len(acknowledged)} answers acknowledged over 3 SIGKILLs, {len(written)} written\n")
 
 
 def test_fifty_readers_at_once(study: Study) -> None:
@@ -114,7 +115,7 @@ def test_fifty_readers_at_once(study: Study) -> None:
         "answer_p50_ms": round(1000 * statistics.median(saves)), "answer_p99_ms": round(1000 * saves[int(0.99 * len(saves))]),
         "server_cpu_ms_per_request": round(1000 * processor / len(times), 2),
     }  # fmt: skip
-    print(f"\n50 readers at once: {figures}")
+    sys.stdout.write(f"\n50 readers at once: {figures}\n")
 
 
 @pytest.fixture(scope="module")

@@ -4,20 +4,17 @@ import re
 import secrets
 import statistics
 import time
-from pathlib import Path
 
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from gifsplain.errors import ConfigurationError, InputError
-from gifsplain.study import config, create, intake, pictures
+from gifsplain.study import pictures
 from gifsplain.study.store import clock, people
 from gifsplain.study.web import guard
-from gifsplain.study.web.serving import Listen, Serving, serving
+from gifsplain.study.web.serving import Serving
 
-from . import drawn
-from .conftest import SECRET, SMALL, Study, answer_all, pages
+from .conftest import SECRET, Study, answer_all, pages
 
 ANSWER = {"question": "confidence", "value": 3, "request": "ab" * 8, "opening": "cd" * 8}
 

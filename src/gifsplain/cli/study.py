@@ -141,7 +141,7 @@ def analyse(
 
     reading = launch.Reading(_words(questions), _words(conditions), points, partial)
     table = launch.table(source, reading)
-    results = analysis.analyse(table, analysis.Options(wilcoxon.value, draws, seed))  # type: ignore[arg-type]
+    results = analysis.analyse(table, analysis.Options(wilcoxon.value, draws, seed))
     typer.echo(f"Wrote {analysis.write(table, results, out)}/report.html and results.json")
 
 

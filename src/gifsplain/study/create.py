@@ -66,12 +66,12 @@ def create(plan: Plan, pool: pd.DataFrame, *, tick: Callable[[], None] = lambda:
 def _content(
     pool: pd.DataFrame, items: list[design.Item], config: configs.Config, folder: Path, tick: Callable[[], None]
 ) -> tuple[list[Item], list[list[Media]], list[tuple[str, str]]]:
-    source = pool.set_index(["case", "target"])
+    source = {(str(r["case"]), str(r["target"])): r for r in pool.to_dict("records")}
     names = _pseudonyms(len(items))
     rows, media, key = [], [], []
     for item, name in zip(items, names, strict=True):
-        row = source.loc[(item.case, item.target)].to_dict()
-        facts = {str(c).removeprefix("fact."): v for c, v in row.items() if str(c).startswith("fact.") and v}
+        row = {str(k): v for k, v in source[item.case, item.target].items()}
+        facts = {c.removeprefix("fact."): str(v) for c, v in row.items() if c.startswith("fact.") and v}
         iou = {c.key: float(row[f"{c.key}.iou"]) for c in config.conditions if row.get(f"{c.key}.iou")}
         rows.append(
             Item(

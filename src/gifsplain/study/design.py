@@ -61,11 +61,8 @@ def choose(pool: pd.DataFrame, cases: Cases, seed: int) -> list[Item]:
     main = _match(usable, wanted, generator)
     rest = usable[~usable["case"].isin({case for case, _ in main})]
     practice = _practice(rest, cases, generator)
-    rows = usable.set_index(["case", "target"])
-    return [
-        Item(i, c, t, int(rows.at[(c, t), "truth"]), float(rows.at[(c, t), "score"]), training=i > len(main))
-        for i, (c, t) in enumerate([*main, *practice], start=1)
-    ]
+    facts = {(r["case"], r["target"]): (int(r["truth"]), float(r["score"])) for r in usable.to_dict("records")}
+    return [Item(i, c, t, *facts[c, t], training=i > len(main)) for i, (c, t) in enumerate([*main, *practice], start=1)]
 
 
 def _short(usable: pd.DataFrame, wanted: Sequence[tuple[str, int, int]]) -> list[str]:

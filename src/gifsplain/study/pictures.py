@@ -94,7 +94,8 @@ def _still_or_gif(source: Path, kind: str) -> tuple[list[Image.Image], int]:
         _bounded(image.width, image.height, source)
         if kind == "image":
             return [_plain(image)], 0
-        frames, duration = [], 0.0
+        frames: list[Image.Image] = []
+        duration = 0.0
         for frame in ImageSequence.Iterator(image):
             _counted(len(frames), source)
             frames.append(_plain(frame))
@@ -106,7 +107,7 @@ def _video(source: Path) -> tuple[list[Image.Image], int]:
     with av.open(str(source), format="mp4") as container:
         stream = container.streams.video[0]
         _bounded(stream.width, stream.height, source)
-        frames = []
+        frames: list[Image.Image] = []
         for frame in container.decode(stream):
             _counted(len(frames), source)
             frames.append(_plain(frame.to_image()))

@@ -87,7 +87,7 @@ def fit_table(table: Table, question: str) -> OrdinalFit:
     """The model of one question on the first readings."""
     rows = table.first.dropna(subset=[question])
     x, names = design(rows, table.conditions)
-    groups = rows["case"].astype("category").cat.codes.to_numpy()
+    groups = np.asarray(rows["case"].astype("category").cat.codes, dtype=np.int64)
     return fit(rows[question].to_numpy(int), x, groups, names)
 
 

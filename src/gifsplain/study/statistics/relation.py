@@ -47,7 +47,8 @@ def _line(rows: pd.DataFrame, question: str, condition: str) -> Line:
     bread = np.linalg.inv(design.T @ design)
     beta = bread @ design.T @ y
     scores = design * (y - design @ beta)[:, None]
-    summed = pd.DataFrame(scores).groupby(rows["case"].to_numpy()).sum().to_numpy()
+    codes = rows["case"].astype("category").cat.codes.to_numpy(int)
+    summed = np.column_stack([np.bincount(codes, column) for column in scores.T])
     groups, n = len(summed), len(x)
     correction = groups / (groups - 1) * (n - 1) / (n - 2)
     error = float(np.sqrt((bread @ (correction * summed.T @ summed) @ bread)[1, 1]))
@@ -83,7 +84,7 @@ def time_comparisons(table: Table) -> pd.DataFrame:
     for first, second in combinations(table.conditions, 2):
         if first in wide and second in wide:
             both = wide[[first, second]].dropna()
-            log = np.log(both[second] / both[first]).to_numpy(float)
+            log = np.log(both[second].to_numpy(float) / both[first].to_numpy(float))
             if log.size:
                 test = wilcoxon(log)
                 found.append((first, second, log.size, float(np.exp(log.mean())), test.statistic, test.p_value))

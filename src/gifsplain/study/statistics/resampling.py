@@ -31,7 +31,7 @@ class Intervals:
 def cell_sums(frame: pd.DataFrame, value: str = "difference") -> tuple[Numbers, Numbers]:
     """Sum and number of `value` per reader (rows) and case (columns), so that the targets of a case stay together."""
     groups = frame.groupby(["reader", "case"])[value]
-    sums = groups.sum().unstack(fill_value=0.0).to_numpy(float)
+    sums = groups.sum().unstack(fill_value=0).to_numpy(float)
     counts = groups.count().unstack(fill_value=0).to_numpy(float)
     return sums, counts
 
@@ -55,7 +55,7 @@ def bootstrap(frame: pd.DataFrame, *, draws: int = 2000, seed: int = 0, level: f
 def _weighted(sums: Numbers, counts: Numbers, by_case: Numbers, by_reader: Numbers) -> Numbers:
     top = np.einsum("dr,rc,dc->d", by_reader, sums, by_case, optimize=True)
     bottom = np.einsum("dr,rc,dc->d", by_reader, counts, by_case, optimize=True)
-    return np.divide(top, bottom, out=np.full(len(top), np.nan), where=bottom > 0)
+    return np.asarray(np.divide(top, bottom, out=np.full(len(top), np.nan), where=bottom > 0))
 
 
 def _interval(values: Numbers, level: float, *, possible: bool) -> Interval:
