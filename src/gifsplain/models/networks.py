@@ -162,9 +162,10 @@ class LatentFrame(nn.Module):
     """A fixed linear change of latent coordinates in which the gradient follows how real images vary.
 
     With the covariance `sum_i l_i u_i u_i'` of the codes of real images, coordinates are
-    `z = A^-1 (code - mean)`, `A = floor I + U diag(gains - floor) U'`, gains `l_i^p` (`p = 1/2` whitens). A gradient
+    `z = A^-1 (code - mean)`, `A = floor I + U diag(gains - floor) U'`; gains `l_i^p` with `p = 1/2` whiten. A gradient
     in `z`, decoded, moves the code along `A^2` times the gradient in the code: damped where images never differ,
-    which is where adversarial directions lie. Reconstruction is unchanged.
+    which is where adversarial directions lie. Any orthonormal `U` and positive gains are a frame, so directions that
+    only change brightness can be damped too. Reconstruction is unchanged.
     """
 
     mean: Tensor
