@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gifsplain.errors import GifsplainError, InputError
 from gifsplain.explain.methods import explain_with
+from gifsplain.explain.run import target_index
 from gifsplain.explain.settings import Settings
 from gifsplain.io import dicom_out
 from gifsplain.io.grey import Colour
@@ -61,7 +62,10 @@ def explain_files(
 
     Raises:
         InputError: When a case has no target.
+        TargetError: When one of `targets` is unknown or untrained.
     """
+    for target in targets:
+        target_index(pair.classifier.card, target)
     without = [case.name for case in cases if not (case.targets or targets)]
     if without:
         raise InputError(f"expected a target for every case, none for {', '.join(without[:5])}; name one with --target")

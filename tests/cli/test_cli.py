@@ -1,0 +1,141 @@
+"""The program from the outside: real processes on real files, with models of a user's own so that it is quick."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+MODELS = '''
+import torch
+from gifsplain.models import wrap
+
+class Drawer(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.down = torch.nn.Linear(256, 12)
+        self.up = torch.nn.Linear(12, 256)
+    def encode(self, x):
+        return self.down(x.flatten(1))
+    def decode(self, z):
+        return torch.sigmoid(self.up(z)).view(-1, 1, 16, 16)
+
+def classifier():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 2))
+    net[1].weight.data *= 40
+    return wrap.classifier(net, name="mine", targets=("left", "right"), size=16)
+
+def autoencoder():
+    torch.manual_seed(1)
+    return wrap.autoencoder(Drawer(), name="drawer", size=16)
+'''
+OWN = ["--classifier", "my_models:classifier", "--autoencoder", "my_models:autoencoder"]
+FILES = {
+    "animation.gif", "animation.mp4", "map.png", "overlay.png", "curve.png", "flow.png", "report.html", "explanation.json",
+}  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with models of one's own, two images, and three files that are none."""
+    (tmp_path / "my_models.py").write_text(MODELS)
+    generator = np.random.default_rng(0)
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        Image.fromarray(generator.integers(0, 256, (40, 32), dtype=np.uint8)).save(tmp_path / "in" / f"{name}.png")
+    (tmp_path / "in" / "empty.png").write_bytes(b"")
+    (tmp_path / "in" / "text.png").write_text("no image")
+    Image.fromarray(np.full((20, 20), 7, np.uint8)).save(tmp_path / "in" / "constant.png")
+    return tmp_path
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from gifsplain.cli import main; main()", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+def test_a_folder_with_bad_files_gives_the_good_ones_and_a_table(folder: Path) -> None:
+    done = run(folder, "explain", "in", "-t", "left", "-t", "right", "-o", "out", *OWN)
+    assert done.returncode == 1, done.stderr
+    for case in ("a", "b"):
+        for target in ("left", "right"):
+            assert FILES <= {p.name for p in (folder / "out" / case / target).iterdir()}
+    for bad in ("empty", "text", "constant"):
+        assert bad in done.stderr
+        assert not (folder / "out" / bad).exists()
+    assert "3 of 5 cases failed" in done.stderr
+    assert "Traceback" not in done.stderr
+    record = json.loads((folder / "out" / "a" / "left" / "explanation.json").read_text())
+    assert {"input", "reconstruction", "counterfactual"} <= record["scores"].keys()
+    assert len(record["strengths"]) == len(record["frame_scores"]) == 21
+    assert {"name", "verdict", "text"} <= record["checks"][0].keys()
+    assert isinstance(record["stop"], str)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["explain", "in/a.png", "-t", "nose", *OWN], 2, "has no target 'nose'; it has left, right"),
+        (["explain", "in/a.png", *OWN], 2, "name one with --target"),
+        (["explain", "nowhere.png", "-t", "left", *OWN], 1, "there is no such file"),
+        (["explain", "in/a.png", "-t", "left", "--policy", "nose"], 2, "--policy must be one of exact"),
+        (["explain", "in/a.png", "-t", "left", "--classifier", "nose"], 3, "no classifier is called 'nose'"),
+        (["explain", "in/a.png", "-t", "left", "--classifier", "xrv:jfhealthcare"], 3, "are not on this machine"),
+        (["models", "show", "nose"], 3, "models list"),
+        (["nose"], 2, "No such command"),
+    ],
+)
+def test_an_error_is_one_line_with_a_remedy(folder: Path, arguments: list[str], code: int, words: str) -> None:
+    done = run(folder, *arguments)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_debug_shows_the_traceback(folder: Path) -> None:
+    done = run(folder, "--debug", "models", "show", "nose")
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+
+
+def test_predict_prints_scores_with_their_meaning(folder: Path) -> None:
+    done = run(folder, "predict", "in/a.png", "in/b.png", "--classifier", "my_models:classifier", "--json")
+    assert done.returncode == 0, done.stderr
+    values = json.loads(done.stdout)
+    assert values["meaning"] == "probability"
+    assert [set(c["scores"]) for c in values["cases"]] == [{"left", "right"}] * 2
+    assert all(0 <= s <= 1 for c in values["cases"] for s in c["scores"].values())
+
+
+def test_native_size_animates_the_original(folder: Path) -> None:
+    done = run(folder, "explain", "in/a.png", "-t", "left", "-o", "out", "--native", "--format", "gif", *OWN)
+    assert done.returncode == 0, done.stderr
+    with Image.open(folder / "out" / "a" / "left" / "animation.gif") as film:
+        assert film.width >= 32
+
+
+def test_help_is_quick_and_loads_nothing_heavy(folder: Path) -> None:
+    code = (
+        "import sys\nfrom gifsplain.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'numpy', 'pandas', 'scipy', 'matplotlib', 'pydicom', 'PIL', 'fastapi'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    started = time.process_time()
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert time.process_time() - started < 5
+
+
+def test_every_command_explains_itself(folder: Path) -> None:
+    from gifsplain.cli.groups import COMMANDS
+
+    done = run(folder, "--help")
+    assert done.returncode == 0
+    for name in ("explain", "predict", "demo", "models"):
+        assert name in done.stdout
+    assert {"explain", "models"} <= set(COMMANDS)
