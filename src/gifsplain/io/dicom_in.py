@@ -54,10 +54,9 @@ def load_dicom(content: bytes, name: str, request: Request) -> Picture:
                 "ignore"
             )  # pydicom warns about every value that breaks a rule; we judge the ones we use
             return _load(content, name, request)
-    except DicomError:
-        raise
     except InputError as error:
-        raise DicomError(str(error)) from error
+        text = str(error) if str(error).startswith(f"{name}: ") else f"{name}: {error}"
+        raise DicomError(text) from error.__cause__
     except MemoryError as error:
         raise DicomError(f"{name}: expected an image that fits into memory; shrink it first") from error
     except (
@@ -100,11 +99,10 @@ def read_dataset(content: bytes, name: str) -> Dataset:
 
 def _check_inflation(content: bytes, name: str) -> None:
     """Refuse a deflated data set that grows beyond `MAX_INFLATED` (a bomb) or ends early."""
-    if (
-        DeflatedExplicitVRLittleEndian.encode() not in content[:2048]
-        or content[132:140] != b"\x02\x00\x00\x00UL\x04\x00"
-    ):
+    if DeflatedExplicitVRLittleEndian.encode() not in content[:2048]:
         return
+    if content[132:140] != b"\x02\x00\x00\x00UL\x04\x00":
+        raise DicomError(f"{name}: expected a deflated file that states the length of its header; export it again")
     start = 144 + int.from_bytes(content[140:144], "little")
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     total, data = 0, content[start:]

@@ -24,7 +24,7 @@ from gifsplain.io.dicom_study import SOFTWARE, Study, base_dataset, new_uid, own
 from gifsplain.types import Explanation
 
 _LONG = 64
-"""Characters of an LO element."""
+"""Length of an LO element."""
 _MAX_PIXEL_BYTES = 2**32 - 2
 
 
@@ -168,7 +168,7 @@ def write_segmentation(derived: Derived, path: str | Path, study: Study, shown: 
         segmented_property_type=Code("CHANGE", "99GIFSPLAIN", "Region of change, AI explanation"),
         algorithm_type="AUTOMATIC",
         algorithm_identification=AlgorithmIdentificationSequence(
-            name=f"{SOFTWARE} {derived.method}"[:_LONG],
+            name=_line(f"{SOFTWARE} {derived.method}"),
             family=codes.cid7162.ArtificialIntelligence,
             version=software_version(),
         ),
@@ -213,8 +213,9 @@ def _title(derived: Derived) -> str:
 
 
 def _line(text: str) -> str:
-    """Text that fits an LO element: no backslash or control characters, 64 characters."""
-    return "".join(sign if sign.isprintable() and sign != "\\" else " " for sign in text)[:_LONG].strip()
+    """Text that fits an LO element: no backslash or control characters, 64 bytes."""
+    plain = "".join(sign if sign.isprintable() and sign != "\\" else " " for sign in text)
+    return plain.encode()[:_LONG].decode(errors="ignore").strip()
 
 
 def _describe(dataset: Dataset, derived: Derived, what: str) -> None:

@@ -79,8 +79,9 @@ def read_manifest(path: str | Path) -> list[Case]:
         if fault:
             bad.append(f"row {number}: {fault}")
             continue
-        if row.get("case"):
-            seen[str(row["case"]).strip()] = number
+        name = str(row.get("case") or "").strip()
+        if name:
+            seen[name] = number
         cases.append(_case(row, path.parent))
     if bad:
         more = f"; and {len(bad) - _SHOWN_ROWS} more" if len(bad) > _SHOWN_ROWS else ""

@@ -2,10 +2,10 @@
 
 import json
 import os
-import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -67,7 +67,7 @@ def obtain(wanted: WeightsFile, folders: Sequence[str | Path] = (), *, download:
         raise WeightsError(_missing(wanted, folders, "it is nowhere on this machine"))
     try:
         return fetch(wanted, cache_folder() / Path(wanted.name).name)
-    except (OSError, ValueError) as error:  # URLError is an OSError; ValueError: not a URL
+    except (OSError, ValueError, HTTPException) as error:  # URLError is an OSError; ValueError: not a URL
         raise WeightsError(_missing(wanted, folders, f"and {wanted.url} cannot be reached ({error})")) from error
 
 
