@@ -31,12 +31,13 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show a model's card: data, terms, size, value range, meaning of its score, figures, limits, licence, checksum."""
-    from gifsplain.cli import console
+    import json
+
     from gifsplain.models import load
     from gifsplain.models.card_text import as_dict, as_text
 
     model = load.load(name, kind)
-    typer.echo(console.json.dumps(as_dict(model.card), indent=2) if as_json else as_text(model.card))
+    typer.echo(json.dumps(as_dict(model.card), indent=2) if as_json else as_text(model.card))
 
 
 @group.command()

@@ -156,12 +156,12 @@ def resnet(name: str, folder: Path | None = None) -> wrap.ImageClassifier:
 @contextlib.contextmanager
 def _no_imagenet() -> Iterator[None]:
     """The JF Healthcare class downloads ImageNet weights that its own weights then replace; spare the network."""
-    loader = torch.utils.model_zoo.load_url
-    torch.utils.model_zoo.load_url = lambda *args, **kwargs: {}
+    loader = torch.utils.model_zoo.load_url  # type: ignore[attr-defined]
+    torch.utils.model_zoo.load_url = lambda *args, **kwargs: {}  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        torch.utils.model_zoo.load_url = loader
+        torch.utils.model_zoo.load_url = loader  # type: ignore[attr-defined]
 
 
 def jfhealthcare() -> wrap.ImageClassifier:
@@ -235,13 +235,13 @@ def vqgan(name: str, folder: Path | None = None) -> wrap.ImageAutoencoder:
 
 
 CLASSIFIERS: dict[str, Callable[[], wrap.ImageClassifier]] = {
-    **{name: (lambda name=name: densenet(name)) for name in DENSENETS},  # type: ignore[misc]
-    **{name: (lambda name=name: resnet(name)) for name in RESNETS},  # type: ignore[misc]
+    **{name: (lambda name=name: densenet(name)) for name in DENSENETS},
+    **{name: (lambda name=name: resnet(name)) for name in RESNETS},
     "jfhealthcare": jfhealthcare,
 }
 AUTOENCODERS: dict[str, Callable[[], wrap.ImageAutoencoder]] = {
     RESNET_AE: resnet_autoencoder,
-    **{name: (lambda name=name: vqgan(name)) for name in VQGANS},  # type: ignore[misc]
+    **{name: (lambda name=name: vqgan(name)) for name in VQGANS},
 }
 
 
@@ -254,7 +254,7 @@ def _published(name: str) -> str:
 
 
 FILES: dict[str, Callable[[], str]] = {
-    **{name: (lambda name=name: _published(name)) for name in (*DENSENETS, *RESNETS, RESNET_AE, *VQGANS)},  # type: ignore[misc]
+    **{name: (lambda name=name: _published(name)) for name in (*DENSENETS, *RESNETS, RESNET_AE, *VQGANS)},
     "jfhealthcare": lambda: JFHEALTHCARE_FILE,
 }
 """Name of each weights file, by model."""
