@@ -32,7 +32,7 @@ def curve_figure(explanation: Explanation) -> "Figure":
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.2), dpi=110, layout="constrained")
+    figure = Figure(figsize=(6.4, 4.5), dpi=110, layout="constrained")
     axes = figure.add_subplot()
     strengths, scores = explanation.strengths.tolist(), explanation.frame_scores.tolist()
     for name, level in wanted(explanation):
@@ -48,7 +48,7 @@ def curve_figure(explanation: Explanation) -> "Figure":
     axes.set_ylabel(f"score of {explanation.target} ({explanation.meaning})")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e4e4e4", linewidth=0.8)
-    axes.legend(frameon=False, fontsize=8.5, loc="best")
+    figure.legend(frameon=False, fontsize=8.5, loc="outside lower center", ncols=4)
     return figure
 
 

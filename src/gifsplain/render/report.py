@@ -14,6 +14,7 @@ from markupsafe import Markup
 from PIL import Image
 from torch import Tensor
 
+from gifsplain.models.prepare import centre_crop
 from gifsplain.render import svg
 from gifsplain.render.frames import score_range
 from gifsplain.render.heatmap import Window, caption, draw_map, draw_overlay
@@ -115,11 +116,10 @@ def _placed(map: np.ndarray, shown: Float[Tensor, "n c h w"]) -> np.ndarray:
     height, width = shown.shape[-2:]
     if height == width or map.shape[:2] == (height, width):
         return map
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    scale = map.shape[0] / side
+    crop = centre_crop(height, width)
+    scale = map.shape[0] / crop.side
     sheet = np.zeros((round(height * scale), round(width * scale), 4), np.uint8)
-    y, x = round(top * scale), round(left * scale)
+    y, x = round(crop.top * scale), round(crop.left * scale)
     sheet[y : y + map.shape[0], x : x + map.shape[1]] = map[: sheet.shape[0] - y, : sheet.shape[1] - x]
     return sheet
 

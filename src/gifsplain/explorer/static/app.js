@@ -141,7 +141,7 @@ function arrange() {
   get("transport").hidden = count === 0;
   box.style.setProperty("--across", across);
   const rows = Math.ceil(count / across), wide = (box.clientWidth - 24) / across - 12;
-  const room = (box.clientHeight - 24) / Math.min(rows, 2) - 178;
+  const room = (box.clientHeight - 24) / Math.min(rows, 2) - 200;
   box.style.setProperty("--tall", `${Math.round(Math.max(240, Math.min(room, 1.15 * wide)))}px`);
   const lead = leader();
   for (const id of ["play", "strength", "difference"]) get(id).disabled = !lead;
