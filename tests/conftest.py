@@ -5,6 +5,10 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
 
+from jaxtyping import install_import_hook
+
+install_import_hook(["gifsplain.explain", "gifsplain.models"], "checked_types.typecheck")
+
 import torch
 from hypothesis import settings
 

@@ -7,7 +7,7 @@ can search.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf, sqrt
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from captum.attr import GradientAttribution
@@ -27,6 +27,7 @@ _PIXEL_LIMIT = 0.1
 """Largest mean absolute change, as a share of the span of the reconstruction's values."""
 
 
+@runtime_checkable
 class Drawer(Protocol):
     """An autoencoder in the range of the forward function's input."""
 
@@ -114,9 +115,8 @@ class _Model:
             return found[:, batch.target]
         if isinstance(batch.target, tuple):
             return found[(slice(None), *batch.target)]
-        return torch.stack(
-            [found[(i, *_tuple_of(int(t) if isinstance(t, Tensor) else t))] for i, t in enumerate(batch.target)]
-        )
+        places: list[Any] = [int(t) if isinstance(t, Tensor) else t for t in batch.target]
+        return torch.stack([found[i][place] for i, place in enumerate(places)])
 
     def directions(self, batch: _Batch, latents: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Gradient of the output by all latents of an example, scaled to one root mean square of them; eq. 1."""

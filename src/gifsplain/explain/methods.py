@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from gifsplain.errors import InputError
 from gifsplain.explain import attribution
@@ -20,6 +20,7 @@ Build = Callable[[Pair, Settings], tuple[Pair, DirectionFinder]]
 """A finder for a pair, and the pair that it works in (a style view, an identity autoencoder), mostly the same one."""
 
 
+@runtime_checkable
 class Method(Protocol):
     """A way to explain; gives a sweep or only a map."""
 

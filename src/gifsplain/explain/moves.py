@@ -1,7 +1,7 @@
 """Moves: where a latent goes when a strength is given; and what a direction finder must offer."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -14,6 +14,7 @@ from gifsplain.types import Images, Latents
 Strengths = Float[Tensor, " k"]
 
 
+@runtime_checkable
 class Move(Protocol):
     """A path through the latent space of one image; strength 0 leaves the latent as it is, positive raises the score."""
 
@@ -105,6 +106,7 @@ class Proposal:
     """Pictures drawn for each image, its reconstruction included."""
 
 
+@runtime_checkable
 class DirectionFinder(Protocol):
     """One method: the only part in which the published methods differ (DESIGN 2).
 

@@ -1,7 +1,7 @@
 """The one place that knows native value ranges: any `nn.Module` becomes a `Classifier` or an `Autoencoder` here."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -130,7 +130,7 @@ def classifier(
     net: nn.Module,
     *,
     name: str,
-    targets: tuple[str, ...] | list[str],
+    targets: Sequence[str],
     size: int,
     output: Output = "logits",
     meaning: ScoreMeaning = ScoreMeaning.PROBABILITY,
