@@ -70,12 +70,17 @@ def test_the_users_module_stays_as_it_is() -> None:
     [
         (torch.rand(1, 1, 5, 4), "takes images of shape b 1 4 4"),
         (torch.rand(1, 3, 4, 4), "takes images of shape b 1 4 4"),
-        (torch.zeros(1, 1, 4, 4, dtype=torch.uint8), "takes floating-point images"),
     ],
 )
 def test_what_does_not_fit_is_refused(images: torch.Tensor, words: str) -> None:
     with pytest.raises(ModelError, match=words):
         wrap.classifier(Mean(), name="m", targets="ab", size=4).scores(images)
+
+
+def test_whole_numbers_are_refused() -> None:
+    card = wrap.classifier(Mean(), name="m", targets="ab", size=4).card
+    with pytest.raises(ModelError, match="takes floating-point images"):
+        wrap._check(torch.zeros(1, 1, 4, 4, dtype=torch.uint8), card)
 
 
 def test_wrong_declarations_are_refused() -> None:
