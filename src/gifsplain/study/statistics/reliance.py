@@ -122,9 +122,8 @@ class _Cube:
     def measure(self, reader_weights: Numbers, case_weights: Numbers) -> Numbers:
         """Second minus first condition, in the order of `MEASURES`."""
         size = self.readers * 4 * self.points
-        counts = np.bincount(self.code, case_weights[self.case], minlength=size).reshape(
-            self.readers, 2, 2, self.points
-        )
+        flat = np.asarray(np.bincount(self.code, case_weights[self.case], minlength=size), dtype=np.float64)
+        counts: Numbers = flat.reshape(self.readers, 2, 2, self.points)
         with np.errstate(invalid="ignore", divide="ignore"):
             pooled = np.einsum("r,rctp->ctp", reader_weights, counts)
             shares = pooled / pooled.sum(-1, keepdims=True)
