@@ -11,7 +11,7 @@ from torch import Tensor
 MARK = "synthetic, research use"
 """Stands on every animated frame (DESIGN 4.9)."""
 GREYS = 248
-"""Greys of the palette; the rest are the accents. No grey is further than 0.52 of a 256th from the true one."""
+"""Greys of the palette; the rest are the accents. No grey is further than one of 256 from the true one."""
 ACCENT = ((74, 163, 223), (245, 180, 60))
 """The bar; the operating point."""
 
