@@ -11,7 +11,7 @@ WARNING = "SYNTHETIC. Research use. Not for diagnosis."
 
 def to_bytes(values: Float[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
     """[0, 1] as 0 to 255, to the nearest."""
-    return np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(values, 0, 1) * 255), dtype=np.uint8)
 
 
 def caption(width: int, lines: tuple[str, ...]) -> UInt8[np.ndarray, "s w"]:

@@ -12,7 +12,7 @@ from typing import Self
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.coding import Code
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
 from gifsplain.errors import DicomError, InputError
 
@@ -134,8 +134,8 @@ def base_dataset(study: Study, sop_class: str, number: int) -> Dataset:
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.update(study.header)
     dataset.update(study.quality)
-    dataset.SOPClassUID, dataset.SOPInstanceUID = sop_class, new_uid()
-    dataset.file_meta.MediaStorageSOPClassUID = sop_class
+    dataset.SOPClassUID, dataset.SOPInstanceUID = UID(sop_class), UID(new_uid())
+    dataset.file_meta.MediaStorageSOPClassUID = UID(sop_class)
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     dataset.Modality = "OT"
     dataset.SeriesInstanceUID = study.capture_series
