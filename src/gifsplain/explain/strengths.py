@@ -49,7 +49,8 @@ def first_step(job: Job, goal: Goal, limits: Limits) -> float:
     slope = job.move.slope
     if not slope or not (0 < goal.start < 1 and 0 < goal.wanted < 1):
         return fallback
-    ahead = abs(_logit(goal.wanted) - _logit(goal.start)) / slope
+    aim = goal.wanted + goal.sign * goal.tolerance / 2  # the middle of what is accepted
+    ahead = abs(_logit(aim) - _logit(goal.start)) / slope
     return min(max(ahead, limits.strength / 1000), limits.strength / 5)
 
 
