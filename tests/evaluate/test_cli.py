@@ -45,7 +45,9 @@ def test_a_failed_case_gives_exit_code_1_and_is_named(world: World, capsys: pyte
 
 
 def test_the_panel_has_a_row_a_classifier(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(panel, "load_models", lambda name, autoencoder, *, resize: tiny_pair({"one": 0, "two": 5}[name]))
+    monkeypatch.setattr(
+        panel, "load_models", lambda name, autoencoder, *, resize: tiny_pair({"one": 0, "two": 5}[name])
+    )
     image = world().manifest.parent / "val-0.png"
     arguments = ["evaluate", "panel", str(image), "-t", "Mass", "-o", str(tmp_path / "panel.png"), "--box", "3,5,8,6"]
     assert groups.run(app, [*arguments, "--classifier", "one", "--classifier", "two", "--method", "grad"]) == 0

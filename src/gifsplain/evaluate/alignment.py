@@ -88,4 +88,4 @@ def summarise(rows: pd.DataFrame, minimum: float = MINIMUM) -> pd.DataFrame:
     table = moved.groupby(keys, sort=False)["relative"].agg(
         mean="mean", se=lambda v: float(np.std(v, ddof=1) / np.sqrt(len(v))) if len(v) > 1 else float("nan"), n="count"
     )
-    return everything.to_frame().join(table).reset_index()
+    return everything.to_frame().join(table).fillna({"n": 0}).reset_index()

@@ -21,14 +21,15 @@ _COLOURS = (
     "#117733",
 )
 _CONTROL = "#888888"
-_CONTROLS = {"random-map": ":", "centre-prior": "--", "box-prior": "-."}
+_CONTROLS = {"random-map": (":", "x"), "centre-prior": ("--", "+"), "box-prior": ("-.", "_")}
 _MARKERS = "osD^vPX<>*"
 
 
 def style(method: str, methods: Sequence[str]) -> dict[str, Any]:
     """Colour, line and marker of a method: controls are grey, the others keep one colour for a list of methods."""
     if method in _CONTROLS:
-        return {"color": _CONTROL, "linestyle": _CONTROLS[method], "marker": ""}
+        line, marker = _CONTROLS[method]
+        return {"color": _CONTROL, "linestyle": line, "marker": marker}
     place = [m for m in methods if m not in _CONTROLS].index(method)
     return {"color": _COLOURS[place % len(_COLOURS)], "linestyle": "-", "marker": _MARKERS[place % len(_MARKERS)]}
 
@@ -45,7 +46,13 @@ def _grid(rows: int, columns: int, *, width: float = 4.2, height: float = 3.0) -
 
 def _legend(figure: Figure, axis: Axes) -> None:
     handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(5, max(1, len(labels))), frameon=False)
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=max(1, min(len(labels), int(figure.get_figwidth() / 2.4))),
+        frameon=False,
+    )
 
 
 def _order(values: Iterable[Any]) -> list[Any]:
@@ -66,7 +73,7 @@ def overlap(summary: pd.DataFrame) -> Figure:
             )
             look = style(method, methods)
             axis.errorbar(x, value, np.clip([value - low, high - value], 0, None), color=look["color"], linestyle="",
-                          marker=look["marker"] or "_", markersize=6, capsize=2, label=method)  # fmt: skip
+                          marker=look["marker"], markersize=7, capsize=2, label=method)  # fmt: skip
         counts = table.groupby("target", sort=False)["n"].max()
         axis.set_xticks(range(len(targets)), [f"{t}\nn = {counts.get(t, 0)}" for t in targets])
         axis.set_ylabel("IoU at the expert's area")
@@ -179,7 +186,7 @@ def alignment(summary: pd.DataFrame) -> Figure:
     rows, columns = _order(table["row"]), _order(table["column"])
     values = table.pivot(index="row", columns="column", values="mean").reindex(index=rows, columns=columns)
     errors = table.pivot(index="row", columns="column", values="se").reindex(index=rows, columns=columns)
-    counts = table.groupby("row")["n"].max()
+    counts = table.groupby("row")["n"].max().fillna(0)
     figure = Figure(figsize=(3.2 + 0.95 * len(columns), 2.0 + 0.6 * len(rows)), layout="constrained")
     axis = figure.subplots()
     picture = axis.imshow(values.to_numpy(float), cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")

@@ -1,6 +1,7 @@
 """Result tables in the paper's form, as frames of text that CSV, Markdown and HTML are made of."""
 
 from collections.abc import Callable, Sequence
+from math import isnan
 
 import pandas as pd
 
@@ -11,19 +12,19 @@ Frame = pd.DataFrame
 
 def mean_sd(mean: float, sd: float) -> str:
     """`0.35 ± 0.05` as the paper prints it; a dash where undefined."""
-    return "–" if pd.isna(mean) else f"{mean:.2f} ± {sd:.2f}"
+    return "–" if isnan(mean) else f"{mean:.2f} ± {sd:.2f}"
 
 
 def with_interval(value: float, low: float, high: float, digits: int = 2) -> str:
     """`0.35 [0.30, 0.41]`; a dash where undefined."""
-    if pd.isna(value):
+    if isnan(value):
         return "–"
-    return f"{value:.{digits}f}" if pd.isna(low) else f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{value:.{digits}f}" if isnan(low) else f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def number(value: float, digits: int = 3) -> str:
     """A plain number; a dash where undefined."""
-    return "–" if pd.isna(value) else f"{value:.{digits}f}"
+    return "–" if isnan(value) else f"{value:.{digits}f}"
 
 
 def overlap(summary: Frame) -> Frame:

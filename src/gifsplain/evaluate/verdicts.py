@@ -13,6 +13,9 @@ CONTROL_NAMES = {
     "box-prior": "the mean training mark",
 }
 
+FEWEST = 10
+"""With fewer patients a bootstrap interval says little, so no verdict is given."""
+
 
 def _list(names: Sequence[str]) -> str:
     return ", ".join(names) if names else "none"
@@ -21,9 +24,14 @@ def _list(names: Sequence[str]) -> str:
 def overlap(summary: pd.DataFrame, controls: Sequence[str], split: str, threshold_split: str) -> tuple[str, ...]:
     """For each control: which methods beat it, and on which targets."""
     methods = [m for m in dict.fromkeys(summary["method"]) if m not in CONTROL_NAMES]
+    few = summary["patients"] < FEWEST
+    unsaid = list(dict.fromkeys(summary.loc[few, "target"].astype(str)))
+    summary = summary[~few]
     words = [f"Split {split}; thresholds chosen on {threshold_split}"
              + (", the same cases: optimistic." if split == threshold_split else ".")]  # fmt: skip
-    for control in controls:
+    if unsaid:
+        words.append(f"Fewer than {FEWEST} patients, so nothing is said about: {_list(unsaid)}.")
+    for control in controls if len(summary) else ():
         won, lost = [], []
         for method in methods:
             table = summary[summary["method"] == method]
@@ -93,7 +101,9 @@ def alignment(summary: pd.DataFrame) -> tuple[str, ...]:
     same = summary[(summary["base_classifier"] == summary["classifier"]) & (summary["base"] != summary["target"])]
     top = same.dropna(subset=["mean"]).sort_values("mean", key=abs, ascending=False).head(5)
     shown = "; ".join(f"lowering {r.base} moves {r.target} by {r.mean:+.2f} (n = {r.n:.0f})" for r in top.itertuples())
-    return (f"Strongest side effects as a share of the base's own change: {shown}.",) if shown else ()
+    each = summary.groupby(["base_classifier", "base"])[["n", "cases"]].max().sum()
+    counted = f"{each['n']:.0f} of {each['cases']:.0f} cases moved far enough to count."
+    return (counted, f"Strongest side effects as a share of the base's own change: {shown}.") if shown else (counted,)
 
 
 def alignment_pages(rows: pd.DataFrame, minimum: float) -> str:
