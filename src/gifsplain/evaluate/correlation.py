@@ -39,7 +39,8 @@ def complexity(scores: Map, bins: int = BINS) -> float:
 def complexity_rise(original: Map, randomised: Map, bins: int = BINS) -> float:
     """Relative rise of complexity when all weights are random: above 0 for a map that depends on the model.
 
-    The efficient randomisation test (Hedstrom 2024): it compares no two maps, so it needs no similarity.
+    The efficient randomisation test (Hedstrom 2024): it compares no two maps, so it needs no similarity. nan where
+    either map is constant: a random network whose score nothing moves gives a sweep no map at all.
     """
-    before = complexity(original, bins)
-    return (complexity(randomised, bins) - before) / before if before > 0 else float("nan")
+    before, after = complexity(original, bins), complexity(randomised, bins)
+    return (after - before) / before if before > 0 and after > 0 else float("nan")

@@ -184,8 +184,8 @@ def _realism(table: pd.DataFrame) -> parts.Row:
             continue
         kept = table[table[columns["cf"]].notna()]
         sets = {kind: np.stack([np.asarray(v, float) for v in kept[column]]) for kind, column in columns.items()}
-        spread = sets["image"].std(axis=0).mean() or 1.0
-        real, base, cf = (sets[kind] / spread for kind in ("image", "base", "cf"))
+        centre, spread = sets["image"].mean(axis=0), sets["image"].std(axis=0).mean() or 1.0
+        real, base, cf = ((sets[kind] - centre) / spread for kind in ("image", "base", "cf"))
         row |= {f"kid_{extractor}": quality.kernel_distance(cf, real),
                 f"kid_{extractor}_unchanged": quality.kernel_distance(base, real),
                 f"fid_{extractor}": quality.frechet_distance(cf, real)}  # fmt: skip

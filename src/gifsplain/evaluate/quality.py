@@ -5,7 +5,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.linalg import sqrtm
 from scipy.stats import spearmanr
 from skimage.metrics import structural_similarity
 from torch import Tensor
@@ -102,10 +101,14 @@ def kernel_distance(a: Features, b: Features) -> float:
 
 
 def frechet_distance(a: Features, b: Features) -> float:
-    """Frechet distance of two sets of features (Heusel 2017); biased upward for few images; nan for fewer than two."""
+    """Frechet distance of two sets of features (Heusel 2017); biased upward for few images; nan for fewer than two.
+
+    The trace of the root of the covariances' product is the sum of the singular values of the scaled cross product of
+    the centred features: exact also where there are fewer images than features and the covariances are singular.
+    """
     if len(a) < 2 or len(b) < 2:
         return float("nan")
-    first, second = np.atleast_2d(np.cov(a, rowvar=False)), np.atleast_2d(np.cov(b, rowvar=False))
-    root = np.real(sqrtm(first @ second))
+    first, second = ((x - x.mean(axis=0)) / np.sqrt(len(x) - 1) for x in (a, b))
     shift = a.mean(axis=0) - b.mean(axis=0)
-    return float(shift @ shift + np.trace(first + second - 2 * root))
+    root = np.linalg.svd(first @ second.T, compute_uv=False).sum()
+    return float(shift @ shift + (first**2).sum() + (second**2).sum() - 2 * root)
