@@ -146,7 +146,7 @@ def test_writes_from_other_pages_are_refused(client, headers):
 
 def test_other_sites_cannot_make_it_compute(client, picture):
     path = f"/api/pictures/{picture['id']}/scores?classifier=tiny&autoencoder=pooled"
-    refusal(client.get(path, headers={"sec-fetch-site": "cross-site"}), 403)
+    assert refusal(client.get(path, headers={"sec-fetch-site": "cross-site"}), 403)
 
 
 def test_too_large_an_upload_is_cut_off(client):
@@ -161,7 +161,7 @@ def test_a_bad_file_is_an_answer_not_a_fault(client, content):
 def test_colour_is_refused_and_greyed_on_request(client):
     assert "colour" in refusal(client.post("/api/pictures", content=png(mode="RGB")), 400)
     assert client.post("/api/pictures?colour=grey", content=png(mode="RGB")).status_code == 201
-    refusal(client.post("/api/pictures?colour=keep", content=png(mode="RGB")), 400)
+    assert refusal(client.post("/api/pictures?colour=keep", content=png(mode="RGB")), 400)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_a_name_is_only_shown(client, name):
     "path", ["/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2f..%2ftypes.py", "/api/none"]
 )
 def test_no_path_leads_out(client, path):
-    refusal(client.get(path), 404)
+    assert refusal(client.get(path), 404)
 
 
 @pytest.mark.parametrize(
@@ -198,10 +198,10 @@ def test_wishes_that_cannot_be_met(client, picture, change, code, words):
 
 
 def test_what_is_not_there_says_so(client, explained):
-    refusal(client.get("/api/explanations/guess"), 404)
-    refusal(client.get(f"/api/explanations/{explained['id']}/native/99.jpg"), 404)
-    refusal(client.get(f"/api/explanations/{explained['id']}/download/exe"), 404)
-    refusal(client.put("/api/options"), 405)
+    assert refusal(client.get("/api/explanations/guess"), 404)
+    assert refusal(client.get(f"/api/explanations/{explained['id']}/native/99.jpg"), 404)
+    assert refusal(client.get(f"/api/explanations/{explained['id']}/download/exe"), 404)
+    assert refusal(client.put("/api/options"), 405)
 
 
 def test_a_fault_of_ours_tells_no_secrets():

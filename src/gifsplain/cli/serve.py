@@ -28,7 +28,7 @@ def serve(
 
 
 def gallery(
-    run: Annotated[Path, typer.Argument(help="Folder with finished explanations, e.g. of `gifsplain batch run`.")],
+    run: Annotated[Path, typer.Argument(help="Folder with finished explanations, e.g. of `gifsplain batch`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the gallery.")] = Path("gifsplain-gallery"),
     title: Annotated[str, typer.Option(help="Heading of the index.")] = "Gallery",
 ) -> None:

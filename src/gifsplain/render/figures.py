@@ -1,6 +1,7 @@
 """Figures of the papers: the score over the strength, and maps of several methods side by side."""
 
 import io
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_DRAWING = threading.Lock()
 BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#6b6b6b"
 """Okabe and Ito's colours, which people with any colour vision tell apart."""
 
@@ -144,5 +146,6 @@ def _marked(pixels: np.ndarray, row: PanelRow) -> np.ndarray:
 def encode_figure(figure: "Figure") -> bytes:
     """The figure as PNG, without a date or a version in it: equal input gives equal bytes."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    with _DRAWING:  # matplotlib's caches of fonts are shared, and batch runs draw in several threads
+        figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()

@@ -104,14 +104,26 @@ def wanted(explanation: Explanation) -> list[tuple[str, float]]:
         return []
     if settings.get("policy", "exact") != "exact" or settings.get("strengths") is not None:
         return []  # the published policies and fixed strengths aim at something else
+    drop, rise = (_positive(settings.get(name)) for name in ("drop", "rise"))
     levels = []
-    for name, sign, bound, limit in (("drop", -1, "floor", max), ("rise", 1, "ceiling", min)):
-        change, end = settings.get(name), settings.get(bound)
-        if isinstance(change, float | int) and change > 0:
-            level = start + sign * change
-            bounded = explanation.meaning is not ScoreMeaning.LOGIT and isinstance(end, float | int)
-            levels.append((name, limit(level, end) if bounded else level))
+    if drop is not None:
+        levels.append(("drop", _bounded(explanation, start - drop)))
+    if rise is not None:
+        levels.append(("rise", _bounded(explanation, start + rise)))
     return levels
+
+
+def _positive(value: object) -> float | None:
+    return float(value) if isinstance(value, float | int) and value > 0 else None
+
+
+def _bounded(explanation: Explanation, score: float) -> float:
+    """The score within the search's floor and ceiling, which hold for probabilities."""
+    settings = explanation.record["settings"]
+    low, high = _positive(settings.get("floor")), _positive(settings.get("ceiling"))
+    if explanation.meaning is ScoreMeaning.LOGIT or low is None or high is None:
+        return score
+    return min(max(score, low), high)
 
 
 def _marks(explanation: Explanation, axes: Axes) -> list[str]:
