@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,11 +46,12 @@ class Server:
         self.process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
-            try:
-                if Client(self.port).get("/enter")[0] == 200:
-                    return
-            except OSError:
-                time.sleep(0.1)
+            with closing(Client(self.port)) as client:
+                try:
+                    if client.get("/enter")[0] == 200:
+                        return
+                except OSError:
+                    time.sleep(0.1)
             assert self.process.poll() is None, "the server ended"
         raise TimeoutError("the server did not start")
 
@@ -112,6 +113,12 @@ class Client:
             self.cookie = cookie.split(";")[0]
         return answer.status, content
 
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
     def get(self, path: str) -> tuple[int, bytes]:
         return self.request("GET", path)
 
@@ -153,10 +160,11 @@ def at_once(jobs: list[threading.Thread]) -> float:
 
 def postgresql_programs() -> Path | None:
     """Folder of initdb and postgres, where Debian or the PATH has them."""
+    candidates = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     found = shutil.which("initdb")
-    candidates = [Path(found).parent] if found else []
-    candidates += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return next((c for c in candidates if (c / "initdb").is_file() and (c / "postgres").is_file()), None)
+    candidates += [Path(found).resolve().parent] if found else []
+    needed = ("initdb", "postgres", "createdb")
+    return next((c for c in candidates if all((c / name).is_file() for name in needed)), None)
 
 
 @contextmanager

@@ -5,6 +5,8 @@ import statistics
 import sys
 import threading
 import time
+import zipfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -41,7 +43,11 @@ def test_a_killed_server_loses_nothing_that_it_acknowledged(study: Study) -> Non
     server = real.Server(study.folder)
 
     def read(invitation: people.Invitation) -> None:
-        client, n = real.Client(server.port), 0
+        with closing(real.Client(server.port)) as client:
+            answer_on(client, invitation)
+
+    def answer_on(client: real.Client, invitation: people.Invitation) -> None:
+        n = 0
         while not stop.is_set():
             n += 1
             key, question = keys[invitation.name][n % 2], ("confidence", "feature")[n // 2 % 2]
@@ -92,10 +98,10 @@ def test_fifty_readers_at_once(study: Study) -> None:
     given: list[tuple[str, str, int]] = []
 
     def read(number: int, invitation: people.Invitation) -> None:
-        client = real.Client(server.port)
-        clients.append(client)
-        client.enter(invitation.token)
-        given.extend(real.read_cases(client, keys[invitation.name], 1 + number % 5))
+        with closing(real.Client(server.port)) as client:
+            clients.append(client)
+            client.enter(invitation.token)
+            given.extend(real.read_cases(client, keys[invitation.name], 1 + number % 5))
 
     with real.Server(study.folder) as server:
         before = server.cpu_seconds()
@@ -140,9 +146,9 @@ def test_the_same_study_on_postgresql(url: str, tmp_path: Path) -> None:
     given: list[tuple[str, str, int]] = []
 
     def read(number: int, invitation: people.Invitation) -> None:
-        client = real.Client(server.port)
-        client.enter(invitation.token)
-        given.extend(real.read_cases(client, keys_of(study, invitation.name), 1 + number % 5))
+        with closing(real.Client(server.port)) as client:
+            client.enter(invitation.token)
+            given.extend(real.read_cases(client, keys_of(study, invitation.name), 1 + number % 5))
 
     with real.Server(plan.folder) as server:
         real.at_once([threading.Thread(target=read, args=(n, i)) for n, i in enumerate(invitations)])
@@ -154,9 +160,8 @@ def test_the_same_study_on_postgresql(url: str, tmp_path: Path) -> None:
             session.connection().exec_driver_sql(statement)
     table = progress.table(store)
     launch.backup(plan.folder, tmp_path / "copy.zip", media=False)
-    import zipfile
-
-    zipfile.ZipFile(tmp_path / "copy.zip").extractall(tmp_path / "copy")
+    with zipfile.ZipFile(tmp_path / "copy.zip") as archive:
+        archive.extractall(tmp_path / "copy")
     copy = create.open_study(tmp_path / "copy")
     assert progress.table(copy).rows.equals(table.rows)
     copy.close()
