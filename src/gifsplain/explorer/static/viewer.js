@@ -107,6 +107,7 @@ export class Viewer {
     const x = stage.width / 2 - width * this.look.x, y = stage.height / 2 - height * this.look.y;
     Object.assign(sheet.style, { width: `${width}px`, height: `${height}px`, transform: `translate(${x}px, ${y}px)` });
     sheet.classList.toggle("coarse", scale > 6);
+    this.find(".stage").classList.toggle("zoomed", this.look.zoom > 1);
   }
 
   source(index) {
