@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -34,14 +35,14 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 
 
 def number(value: Any) -> str:
-    """A number as text: two decimals, p-like small ones with two digits, a dash where undefined."""
-    if isinstance(value, bool) or value is None or isinstance(value, str):
+    """A number as text: counts whole, others with two decimals or, when small, two digits; a dash where undefined."""
+    if value is None or isinstance(value, str | bool):
         return "–" if value is None else str(value)
+    if isinstance(value, int | np.integer):
+        return f"{value}".replace("-", "−")
     if pd.isna(value):
         return "–"
-    if isinstance(value, int) or float(value).is_integer():
-        return f"{int(value)}" if abs(value) > 1 or isinstance(value, int) else f"{value:.2f}"
-    return f"{value:.2f}".replace("-", "−") if abs(value) >= 0.095 else f"{value:.2g}".replace("-", "−")
+    return (f"{value:.2f}" if abs(value) >= 0.095 or value == 0 else f"{value:.2g}").replace("-", "−")
 
 
 def p_text(value: float | None) -> str:
