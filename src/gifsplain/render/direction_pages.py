@@ -57,7 +57,7 @@ def write_pages(
     known = fits.load(pair).of(method)
     own = replace(pair, autoencoder=style_view(pair.autoencoder)) if method == "attfind" else pair
     found = [
-        make_page(own, images, method, target, known[target], rank, shown)
+        make_page(own, images, method, target, known[target], rank=rank, shown=shown)
         for target in targets
         if target in known
         for rank in range(len(known[target].steps))
@@ -71,7 +71,7 @@ def write_pages(
 
 
 def make_page(
-    pair: Pair, images: Images, method: str, target: str, known: Directions, rank: int, shown: int
+    pair: Pair, images: Images, method: str, target: str, known: Directions, *, rank: int, shown: int
 ) -> DirectionPage:
     """Explanations along one direction alone, of the images whose score it changes most."""
     degree, unit = (1.0, RANGE) if method == "attfind" else (2.0, SIGMA)

@@ -210,6 +210,8 @@ def _tables(explanation: Explanation) -> list[dict[str, Any]]:
     tables = [{"title": "Picture", "rows": picture}, {"title": "Explanation", "rows": made}]
     loose = []
     for name, value in explanation.record.items():
+        if name == "picture":
+            continue  # the first table says it all
         if isinstance(value, Mapping):
             tables.append({"title": _words(name).capitalize(), "rows": list(_flat(value))})
         else:
