@@ -11,6 +11,8 @@ from gifsplain.types import ScoreMeaning
 
 SIZE = 4
 PIXELS = SIZE * SIZE
+LINEAR = ModelCard("linear", "autoencoder", SIZE)
+PLANTED = ModelCard("planted", "classifier", SIZE, targets=("wanted", "other"), meaning=ScoreMeaning.PROBABILITY)
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +22,7 @@ class LinearStyles:
     affine: Tensor
     draw: Tensor
     layers: tuple[int, ...]
-    card: ModelCard = ModelCard("linear", "autoencoder", SIZE)
+    card: ModelCard = LINEAR
     w_dim: int = 6
 
     @property
@@ -53,9 +55,7 @@ class LinearClassifier:
 
     weight: Tensor
     bias: Tensor
-    card: ModelCard = ModelCard(
-        "planted", "classifier", SIZE, targets=("wanted", "other"), meaning=ScoreMeaning.PROBABILITY
-    )
+    card: ModelCard = PLANTED
 
     def logits(self, images: Tensor) -> Tensor:
         return (images.flatten(1) - 0.5) @ self.weight.T + self.bias

@@ -145,7 +145,7 @@ def test_pages_show_the_scores_of_their_pictures(pair, fitted, tmp_path):
     assert pages
     assert all(page.name in text for page in pages)
     known = fits.load(pair).of("eigenfind")["wanted"]
-    page = direction_pages.make_page(pair, fitted, "eigenfind", "wanted", known, 0, 2)
+    page = direction_pages.make_page(pair, fitted, "eigenfind", "wanted", known, rank=0, shown=2)
     html = direction_pages.page_html(page)
     for example in page.examples:
         assert f"{float(example.frame_scores[-1]):.2f}" in html

@@ -103,7 +103,7 @@ def test_what_ships_loads_measures_and_explains(condition, settings, tmp_path):
     dataset = data.open_dataset(settings.data)
     about = styleex_card.Shipped("tiny", 2, "phantoms", "none", "a test", "pytest")
     classifier = styleex.read_small_classifier(settings.classifier)
-    pair = styleex_card.write_model(net, classifier, settings, dataset, about, tmp_path / "ship" / "tiny")
+    pair = styleex_card.write_model(net, classifier, settings, dataset, about, stem=tmp_path / "ship" / "tiny")
     card = json.loads((tmp_path / "ship" / "tiny.json").read_text())
     assert card["sha256"] == pair.autoencoder.card.sha256
     images, _ = styleex_card.split_images(dataset, settings, "test")

@@ -195,7 +195,11 @@ class _Stage:
             way = 1.0 if raises else -1.0
             alone = [self._draw(i, self._stretched(i, way * steps), aim) for i in images]
             sums = [self._sums(i, steps * way, self._own_order(alone[n], aim), aim) for n, i in enumerate(images)]
-            rows.append(self._pack(method, target, aim, images, self.plan.strengths, labels, alone, sums))
+            rows.append(
+                self._pack(
+                    method, target, aim, images, lengths=self.plan.strengths, labels=labels, alone=alone, sums=sums
+                )
+            )
         return rows
 
     def _own_order(self, drawn: list[tuple[Tensor, Tensor]], aim: Aim) -> Tensor:
@@ -229,7 +233,18 @@ class _Stage:
             way = 1.0 if raises else -1.0
             with torch.no_grad():
                 alone = [self._draw(i, self._stretched(i, way * units[i][None]), own) for i in images]
-            rows.append(self._pack("gradient", target, own, images, self.plan.strengths, ("own gradient",), alone, []))
+            rows.append(
+                self._pack(
+                    "gradient",
+                    target,
+                    own,
+                    images,
+                    lengths=self.plan.strengths,
+                    labels=("own gradient",),
+                    alone=alone,
+                    sums=[],
+                )
+            )
         return rows
 
     @torch.no_grad()
@@ -256,7 +271,11 @@ class _Stage:
                 alone.append(singles)
                 sums.append(self._draw_styles(model, base, sets, aim))
             labels = tuple(attfind.coordinate_name(model, r.index) for r in ranking)
-            rows.append(self._pack("attfind", target, aim, images, self.plan.shifts, labels, alone, sums))
+            rows.append(
+                self._pack(
+                    "attfind", target, aim, images, lengths=self.plan.shifts, labels=labels, alone=alone, sums=sums
+                )
+            )
         return rows
 
     def _draw(self, i: Tensor, latents: Float[Tensor, "l k ..."], aim: Aim) -> list[tuple[Tensor, Tensor]]:
@@ -276,7 +295,7 @@ class _Stage:
         return list(zip(scores.chunk(parts), change.chunk(parts), strict=True))
 
     def _pack(
-        self, method: str, target: str, aim: Aim, images: Tensor, lengths: tuple[float, ...], labels: tuple[str, ...],
+        self, method: str, target: str, aim: Aim, images: Tensor, *, lengths: tuple[float, ...], labels: tuple[str, ...],
         alone: list[list[tuple[Tensor, Tensor]]], sums: list[list[tuple[Tensor, Tensor]]],
     ) -> Tried:  # fmt: skip
         def cube(rows: list[list[tuple[Tensor, Tensor]]]) -> Tensor:

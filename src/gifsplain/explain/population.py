@@ -55,7 +55,9 @@ class PopulationFinder:
             base = stage.logits(decoded, range(len(images)))
             scores = pair.classifier.link(base)
             moves = tuple(
-                self._moves(stage, i, latents[i], steps, known.labels, target, float(scores[i, target]))
+                self._moves(
+                    stage, i, latents[i], steps, labels=known.labels, target=target, start=float(scores[i, target])
+                )
                 for i in range(len(images))
             )
         return Proposal(moves, decoded, scores, decodes=stage.decodes // max(1, len(images)))
@@ -66,6 +68,7 @@ class PopulationFinder:
         i: int,
         latent: Float[Tensor, "..."],
         steps: Float[Tensor, "k ..."],
+        *,
         labels: tuple[str, ...],
         target: int,
         start: float,
@@ -77,7 +80,8 @@ class PopulationFinder:
         order = slopes.abs().argsort(descending=True)
         signed = steps * slopes.sign().reshape(-1, *[1] * latent.ndim)
         if self.select == "subset":
-            step, label, slope = self._sum(stage, i, latent, signed[order], [labels[j] for j in order], target, start)
+            named = [labels[j] for j in order]
+            step, label, slope = self._sum(stage, i, latent, signed[order], labels=named, target=target, start=start)
             return (self._move(step, label, slope),)
         return tuple(self._move(signed[j], labels[j], float(slopes[j].abs())) for j in order.tolist())
 
@@ -90,6 +94,7 @@ class PopulationFinder:
         i: int,
         latent: Float[Tensor, "..."],
         ordered: Float[Tensor, "k ..."],
+        *,
         labels: list[str],
         target: int,
         start: float,

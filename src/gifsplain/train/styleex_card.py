@@ -39,7 +39,7 @@ class Shipped:
 
 
 def write_model(
-    net: StyleNet, classifier: SmallClassifier, config: StyleExConfig, dataset: Dataset, shipped: Shipped, stem: Path
+    net: StyleNet, classifier: SmallClassifier, config: StyleExConfig, dataset: Dataset, shipped: Shipped, *, stem: Path
 ) -> Pair:
     """Write STEM.safetensors (half precision) and STEM.json, measured with the weights as stored; returns the pair.
 
