@@ -65,6 +65,8 @@ def test_facts_that_identify_patients_are_refused(tmp_path: Path, column: str, v
 def test_listening_beyond_loopback_needs_a_secret_a_name_and_tls(study: Study, tmp_path: Path) -> None:
     folder = study.folder
     assert serving(folder, Listen()).hosts == ("127.0.0.1", "localhost", "[::1]")
+    (folder / "secret").unlink()  # as after unpacking a backup
+    assert len(serving(folder, Listen()).secret) > 32 and (folder / "secret").stat().st_mode & 0o077 == 0
     secret = tmp_path / "secret"
     for host in ("0.0.0.0", "::", "192.0.2.1", "study.example"):
         with pytest.raises(ConfigurationError, match="expected --secret-file .* TLS"):

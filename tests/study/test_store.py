@@ -206,3 +206,20 @@ def test_secrets_are_not_in_the_database(study: Study) -> None:
     study.store.close()
     stored = b"".join(p.read_bytes() for p in study.folder.glob("study.sqlite*"))
     assert study.tokens["r1"].encode() not in stored and session_secret.encode() not in stored
+
+
+def test_a_case_is_locked_when_its_reader_goes_on(study: Study) -> None:
+    text = (study.folder / "study.yaml").read_text().replace("lock: read", "lock: case")
+    with study.store.write() as session:
+        session.connection().execute(sa.text("UPDATE setting SET value = :v WHERE key = 'config'"), {"v": text})
+    page = pages(study, "r1")[0]
+    assert answers.answer(study.store, write(study, page, "a" * 16), "confidence", 4) is answers.Outcome.SAVED
+    assert (
+        answers.finish_case(study.store, write(study, page, "b" * 16)) is answers.Outcome.SAVED
+    )  # one answer is missing
+    assert answers.answer(study.store, write(study, page, "c" * 16), "feature", 4) is answers.Outcome.SAVED
+    assert answers.finish_case(study.store, write(study, page, "d" * 16)) is answers.Outcome.SAVED
+    assert answers.answer(study.store, write(study, page, "e" * 16), "feature", 1) is answers.Outcome.LOCKED
+    assert answers.comment(study.store, write(study, page, "f" * 16), "late") is answers.Outcome.LOCKED
+    with study.store.read() as session:
+        assert sorted(a.value for a in session.exec(select(Answer))) == [4, 4]

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import ipaddress
+import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,7 +75,7 @@ def serving(folder: Path, listen: Listen) -> Serving:
     """
     wide = not is_loopback(listen.host) or listen.behind_proxy
     if not wide and listen.secret_file is None:
-        return Serving(_secret(folder / "secret"), secure=listen.tls)
+        return Serving(_own_secret(folder / "secret"), secure=listen.tls)
     if listen.secret_file is None:
         raise ConfigurationError(
             f"expected --secret-file to listen on {listen.host}, got none; write {MIN_SECRET} random characters to a file. {TLS_NOTE}"
@@ -93,6 +94,14 @@ def serving(folder: Path, listen: Listen) -> Serving:
             "expected --public-name (the host name that readers type), got none; it guards against rebinding"
         )
     return Serving(secret, hosts=(listen.public_name, *LOOPBACK_NAMES), secure=True)
+
+
+def _own_secret(path: Path) -> str:
+    """The study's own secret, made anew where a backup was unpacked without one."""
+    if not path.is_file():
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_urlsafe(48) + "\n", encoding="utf-8")
+    return _secret(path)
 
 
 def _secret(path: Path) -> str:
