@@ -23,7 +23,7 @@ __all__ = [
     "Picture",
     "Settings",
     "Stop",
-    "explain",
+    "explain_picture",
     "load_image",
     "load_models",
     "write_explanation",
@@ -58,7 +58,7 @@ class LatentShift:
         return explain_with("latentshift", self.models, loaded, targets, self.settings)
 
 
-def explain(
+def explain_picture(
     picture: Picture | str | Path,
     target: str,
     *,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gifsplain.errors import ConfigurationError
 
 Condition = Literal["none", "concat"]
-Maps = Float[Tensor, "b c h w"]
+Maps = Float[Tensor, "b _ _ _"]
 GAIN = math.sqrt(2.0)
 """What a leaky rectifier of slope 0.2 takes from the variance; folded into the weights before it."""
 
