@@ -74,6 +74,7 @@ def add_readers(
 @group.command("serve")
 def serve(
     folder: Path = Folder,
+    *,
     host: str = typer.Option("127.0.0.1", help="Address to listen on; beyond loopback a secret and TLS are required."),
     port: int = typer.Option(8000, min=0, max=65535, help="Port to listen on."),
     public_name: str = typer.Option("", help="Host name that readers type; required beyond loopback."),
@@ -121,6 +122,7 @@ def export(
 @group.command("analyse")
 def analyse(
     source: str = typer.Argument(..., help="Study folder, database URL, or a CSV in long form."),
+    *,
     out: Path = typer.Option(
         ..., "--out", "--output", "-o", help="Folder for tables, figures, report.html and results.json."
     ),
@@ -159,6 +161,7 @@ def backup(
 
 @group.command("power")
 def power(
+    *,
     readers: int = typer.Option(2, min=1, help="Readers."),
     cases: int = typer.Option(120, min=2, help="Cases of the truth that is compared."),
     effect: float = typer.Option(0.15, help="Mean difference in points of the scale."),

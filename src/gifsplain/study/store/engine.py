@@ -83,6 +83,7 @@ def _sqlite(url: str, create: bool) -> sa.Engine:
 
     @sa.event.listens_for(engine, "connect")
     def durable(connection: Any, _: Any) -> None:
+        """Commits reach the disk; readers do not wait for writers."""
         connection.isolation_level = None  # the driver must not begin transactions of its own
         for pragma in (
             "journal_mode=WAL",

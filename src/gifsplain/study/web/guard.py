@@ -46,6 +46,7 @@ class Guard:
         refusal = self._refusal(scope["method"], headers)
 
         async def with_headers(message: Message) -> None:
+            """Send the message, with the strict headers on its start."""
             if message["type"] == "http.response.start":
                 found = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
