@@ -115,6 +115,8 @@ def test_from_a_file_to_a_comparison(browser, address):
     page.click("#beside")
     wait(page)
     assert page.locator(".pane").count() == 3
+    tops = page.evaluate("[...document.querySelectorAll('.pane')].map((one) => one.scrollHeight - one.clientHeight)")
+    assert max(tops) <= 1  # no pane is cut by the next row
     page.locator("#strength").fill("0")
     assert page.locator(".pane .which").all_inner_texts()[1] == "map only"
 

@@ -236,7 +236,13 @@ function listen() {
     get("drop").classList.remove("over");
     if (event.dataTransfer.files[0]) open(event.dataTransfer.files[0]);
   });
-  for (const id of ["classifier", "autoencoder"]) get(id).addEventListener("change", () => attempt("Scoring …", showScores));
+  get("classifier").addEventListener("change", () => {
+    // A pair that was made together goes together; any other pairing can be chosen in the settings.
+    const partner = [...get("autoencoder").options].find((option) => option.value === get("classifier").value);
+    if (partner) get("autoencoder").value = partner.value;
+    attempt("Scoring …", showScores);
+  });
+  get("autoencoder").addEventListener("change", () => attempt("Scoring …", showScores));
   get("method").addEventListener("change", describeMethod);
   get("scores").addEventListener("keydown", chooseByKey);
   get("explain").addEventListener("click", () => explain(false));
