@@ -28,6 +28,8 @@ STEPS: tuple[tuple[str, str], ...] = (
     ("classifier-hardened", "classifier"),
 )
 """Configuration and output folder, in order; a folder's name is what later configurations call it."""
+KEPT = ("licence", "version", "value_range", "limits", "data", "terms")
+"""Keys of the package's card that are not measured, and so stay when the weights are replaced."""
 SHIPPED = {"classifier": builtin.CLASSIFIER_FILE, "autoencoder": builtin.AUTOENCODER_FILE}
 """Output folder and the name of its model in the package."""
 
@@ -52,7 +54,10 @@ def ship(folder: Path, stem: str, weights: Path) -> None:
     """Copy a finished model into `weights` under its name in the package."""
     kind = stem.removeprefix("cxr-")
     files.write_bytes(weights / f"{stem}.safetensors", (folder / f"{kind}.safetensors").read_bytes())
-    card = json.loads((folder / f"{kind}.json").read_text(encoding="utf-8")) | {"name": "cxr"}
+    old = weights / f"{stem}.json"
+    kept = json.loads(old.read_text(encoding="utf-8")) if old.is_file() else {}
+    card = json.loads((folder / f"{kind}.json").read_text(encoding="utf-8")) | {"name": stem}
+    card |= {key: kept[key] for key in KEPT if key in kept}
     files.write_text(weights / f"{stem}.json", json.dumps(card, indent=1, ensure_ascii=False) + "\n")
 
 

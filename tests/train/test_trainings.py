@@ -10,9 +10,9 @@ import torch
 
 from gifsplain.errors import ConfigurationError, InputError, WeightsError
 from gifsplain.models import trained
-from gifsplain.models.networks import AutoencoderConfig
+from gifsplain.models.networks import AutoencoderConfig, build_autoencoder
 from gifsplain.train import config as configuration
-from gifsplain.train import data, loop
+from gifsplain.train import data, frame, loop
 from gifsplain.train.augment import AugmentConfig
 from gifsplain.train.autoencoder import AutoencoderLoss, AutoencoderTraining, train_autoencoder
 from gifsplain.train.classifier import ClassifierTraining, train_classifier
@@ -137,10 +137,19 @@ def test_resumed_autoencoder_is_bitwise_the_uninterrupted_one(
     assert read_history(tmp_path / "parts") == read_history(tmp_path / "whole")
 
 
+def test_halved_weights_keep_statistics_exact(tmp_path: Path) -> None:
+    net = build_autoencoder(TINY)
+    trained.save(tmp_path, "autoencoder", net, TINY.to_dict(), {"name": "x"}, half=True)
+    for name, value in state(tmp_path / "autoencoder.safetensors").items():
+        assert value.dtype == (torch.float16 if value.ndim > 1 else net.state_dict()[name].dtype), name
+
+
 def test_frame_changes_coordinates_but_no_image(autoencoding: AutoencoderTraining, tmp_path: Path) -> None:
     short = replace(autoencoding, epochs=2)
     train_autoencoder(short, tmp_path / "plain")
     train_autoencoder(replace(short, frame=FrameConfig(rank=6, passes=1)), tmp_path / "framed")
+    with pytest.raises(ConfigurationError, match="rank must lie between 1 and 256, got 300"):
+        frame.fit_frame(build_autoencoder(TINY), torch.zeros(5, 16, 4, 4), FrameConfig(rank=300, kind="local"))
     plain, framed = (trained.autoencoder(tmp_path / name) for name in ("plain", "framed"))
     dataset = data.open_dataset(short.data)
     images = dataset.images(dataset.rows("train"))
@@ -150,6 +159,21 @@ def test_frame_changes_coordinates_but_no_image(autoencoding: AutoencoderTrainin
     codes = framed.encode(images).flatten(1)
     kept = codes @ framed.net.frame.basis  # type: ignore[union-attr]
     torch.testing.assert_close(kept.std(0, unbiased=False), torch.ones(6), atol=0.05, rtol=0)  # whitened
+
+
+def test_local_frame_is_the_product_of_channel_covariance_and_a_gaussian() -> None:
+    """A gradient in the frame, decoded, moves the code along C (x) K times the gradient in the code."""
+    codes = (
+        torch.randn(400, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 2, 3])[:, None, None]
+    )
+    basis, gains, _ = frame.local(codes, FrameConfig(rank=48, kind="local", power=0.5, blur=0.8))
+    torch.testing.assert_close(basis.T @ basis, torch.eye(48), atol=1e-5, rtol=0)
+    inner = codes - codes.mean(0) - (codes - codes.mean(0)).mean((2, 3), keepdim=True)
+    covariance = np.cov(inner.transpose(0, 1).reshape(3, -1).numpy(), bias=True)
+    y, x = np.mgrid[0:4, 0:4].reshape(2, -1)
+    kernel = np.exp(-((y[:, None] - y) ** 2 + (x[:, None] - x) ** 2) / (2 * 0.8**2))
+    squared = (basis * gains.square()) @ basis.T
+    np.testing.assert_allclose(squared.numpy(), np.kron(covariance, kernel), atol=1e-3)
 
 
 def test_classifier_learns_and_half_is_its_operating_point(classifying: ClassifierTraining, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def save(
 ) -> Path:
     """Write `stem.safetensors` and `stem.json`, in the form that the built-in models have; returns the weights' path.
 
-    `half` stores weights as float16; they are float32 again once loaded.
+    `half` stores matrices and kernels as float16; they are float32 again once loaded.
     """
     state = {key: _stored(value, half=half) for key, value in net.state_dict().items()}
     path = folder / f"{stem}.safetensors"
@@ -45,7 +45,8 @@ def save(
 
 def _stored(value: Tensor, *, half: bool) -> Tensor:
     value = value.detach().cpu()
-    return (value.half() if half and value.is_floating_point() else value).contiguous()
+    wide = value.ndim > 1  # statistics, calibration and gains stay exact
+    return (value.half() if half and wide and value.is_floating_point() else value).contiguous()
 
 
 def load_classifier_net(folder: Path) -> tuple[ClassifierNet, dict[str, Any]]:

@@ -234,7 +234,7 @@ def framed(task: AutoencoderTask, config: FrameConfig) -> Autoencoder:
             images = task.dataset.images(rows, task.fabric.device)
             images = augment(images, task.config.augment) if number else images
             with torch.no_grad(), task.fabric.autocast():
-                codes.append(task.average.module.encode(images).float().flatten(1).cpu())
+                codes.append(task.average.module.encode(images).float().cpu())
     return fit_frame(task.average.module.cpu(), torch.cat(codes), config)
 
 

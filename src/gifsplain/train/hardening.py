@@ -26,7 +26,7 @@ class Hardening:
     latent_noise: float = 0.0
     """Largest standard deviation of the noise on their latents; drawn anew for each image."""
     latent_step: float = 0.0
-    """Largest length of a latent step that raises the loss before the image is drawn."""
+    """Largest length of a step that raises the loss before the image is drawn, in root mean squares of the latent."""
     latent_step_chance: float = 0.5
     """Share of batches that take such a step."""
     adversarial: float = 0.0
@@ -78,8 +78,10 @@ class Hardener:
             with self.fabric.autocast():
                 drawn = autoencoder.decode(moved).float().clamp(0, 1)
             (gradient,) = torch.autograd.grad(self._cost(drawn, labels[chosen]), moved)
-            length = gradient.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, *[1] * (latents.ndim - 1))
-            latents = latents.detach() + gradient / length * config.latent_step * _any_part(latents)
+            latents = latents.detach()
+            unit = _root_mean_square(latents) * gradient / _root_mean_square(gradient).clamp_min(1e-12)
+            step = config.latent_step / latents[0].numel() ** 0.5
+            latents = latents + unit * step * _any_part(latents)
         with torch.no_grad(), self.fabric.autocast():
             drawn = autoencoder.decode(latents).float().clamp(0, 1)
         images = images.clone()
@@ -107,6 +109,10 @@ def mix(images: Images, labels: Tensor, alpha: float) -> tuple[Images, Tensor]:
     share = max(share, 1 - share)
     other = torch.randperm(images.shape[0], device=images.device)
     return share * images + (1 - share) * images[other], share * labels + (1 - share) * labels[other]
+
+
+def _root_mean_square(latents: Tensor) -> Tensor:
+    return latents.flatten(1).square().mean(1).sqrt().view(-1, *[1] * (latents.ndim - 1))
 
 
 def _any_part(latents: Tensor) -> Tensor:
