@@ -7,7 +7,7 @@ os.environ.setdefault("MPLBACKEND", "agg")
 
 from jaxtyping import install_import_hook
 
-EXPLAIN = ("attribution", "checks", "compose", "drawn", "jobs", "latent_shift", "maps", "policies", "run", "strengths")
+EXPLAIN = ("attribution", "checks", "drawn", "jobs", "latent_shift", "maps", "policies", "run", "strengths")
 MODELS = ("backbones", "builtin", "networks", "prepare", "resample", "wrap", "xrv")
 CHECKED = [*(f"gifsplain.explain.{name}" for name in EXPLAIN), *(f"gifsplain.models.{name}" for name in MODELS)]
 install_import_hook(CHECKED, "checked_types.typecheck")

@@ -9,11 +9,12 @@ from gifsplain.explain.methods import explain_with
 from gifsplain.explain.run import target_index
 from gifsplain.explain.settings import Settings
 from gifsplain.io import dicom_out
+from gifsplain.io.dicom_study import Study
 from gifsplain.io.grey import Colour
 from gifsplain.io.manifest import Case, load_all
 from gifsplain.models.protocols import Pair
 from gifsplain.render.directory import STANDARD, write_explanation
-from gifsplain.types import Explanation
+from gifsplain.types import Explanation, Picture
 
 
 @dataclass(frozen=True)
@@ -77,34 +78,23 @@ def explain_files(
         try:
             wanted = case.targets or tuple(targets)
             made = explain_with(method, pair, [picture], wanted, settings, cases=[case.name])
-            yield Done(case, tuple((one, write(one, case, output)) for one in made))
+            study = _study(case, picture, output) if output.dicom else None
+            yield Done(case, tuple((one, write(one, output, study)) for one in made))
         except GifsplainError as error:
             yield Done(case, error=error)
 
 
-def write(explanation: Explanation, case: Case, output: Output) -> Path:
-    """Write one explanation in all wanted forms and return its folder."""
+def _study(case: Case, picture: Picture, output: Output) -> Study:
+    """One study for all targets of a case: the source's own where it is DICOM."""
+    is_dicom = picture.provenance.format.startswith("DICOM")
+    return Study.of(case.path if is_dicom else None, keep_identity=output.keep_identity)
+
+
+def write(explanation: Explanation, output: Output, study: Study | None = None) -> Path:
+    """Write one explanation in all wanted forms and return its folder; DICOM too when a study is given."""
     folder = write_explanation(
         explanation, output.folder, formats=output.formats, arrays=output.arrays, native=output.native
     )
-    if output.dicom:
-        write_dicom(explanation, folder, source=case.path, keep_identity=output.keep_identity)
+    if study is not None:
+        dicom_out.write_dicom(dicom_out.Derived.of(explanation), folder, study)
     return folder
-
-
-def write_dicom(explanation: Explanation, folder: Path, *, source: Path, keep_identity: bool) -> None:
-    """Cine, segmentation and overlay as DICOM files in `folder`, marked derived, synthetic and not for diagnosis.
-
-    They join the study of a DICOM `source` in new series; the patient's identity is copied only on request.
-    """
-    derived = dicom_out.Derived(
-        target=explanation.target,
-        method=explanation.method,
-        image=explanation.image.mean(dim=0).numpy(),
-        frames=explanation.frames.mean(dim=1).numpy(),
-        scores=explanation.frame_scores.numpy(),
-        map=explanation.map.numpy(),
-        meaning=explanation.meaning.value,
-    )
-    is_dicom = explanation.picture.provenance.format.startswith("DICOM")
-    dicom_out.write_dicom(derived, folder, source if is_dicom else None, keep_identity=keep_identity)
