@@ -1,6 +1,6 @@
 """`evaluate alignment`: do other targets and classifiers move with a counterfactual? (Cohen 2023, arXiv 2312.02186)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +10,8 @@ import torch
 from gifsplain.evaluate import cases, parts
 from gifsplain.evaluate.config import Setup
 from gifsplain.explain.methods import explain_with
+from gifsplain.models.protocols import Pair
+from gifsplain.types import Explanation
 
 MINIMUM = 0.3
 
@@ -56,28 +58,35 @@ def run(config: AlignmentConfig, progress: parts.Progress | None = None) -> tupl
         pair = pairs[name]
         images = cases.load_pictures([unit.payload for unit in group], pair.classifier.card)
         pictures = cases.as_pictures(images, [unit.case for unit in group])
-        rows: list[list[parts.Row]] = []
-        for unit, found in zip(group, explain_with(config.method, pair, pictures, [target], settings), strict=True):
-            own: list[parts.Row] = []
-            base = found.frame_scores.double().tolist()
-            for other, reacting in pairs.items():
-                with torch.no_grad():
-                    scores = reacting.classifier.scores(found.frames.to(reacting.device)).cpu().double()
-                for index, name_of in enumerate(reacting.targets):
-                    path = scores[:, index].tolist()
-                    start, end = path[found.baseline], path[found.counterfactual]
-                    own.append(
-                        {"base_classifier": name, "base": target, "case": unit.case, "patient": unit.payload.patient,
-                         "classifier": other, "target": name_of, "before": start, "after": end,
-                         "base_before": base[found.baseline], "base_after": base[found.counterfactual],
-                         "relative": relative_change(start, end, base[found.baseline], base[found.counterfactual]),
-                         "base_path": base, "path": path}
-                    )  # fmt: skip
-            rows.append(own)
-        return rows
+        explained = explain_with(config.method, pair, pictures, [target], settings)
+        shared = [
+            {"base_classifier": name, "base": target, "case": unit.case, "patient": unit.payload.patient}
+            for unit in group
+        ]
+        return [_reactions(one, pairs, head) for one, head in zip(explained, shared, strict=True)]
 
     found = parts.run_parts(folder, units, compute, chunk=setup.batch, progress=progress)
     return found.frame, summarise(found.frame, config.minimum) if len(found.frame) else pd.DataFrame()
+
+
+def _reactions(found: Explanation, pairs: Mapping[str, Pair], shared: parts.Row) -> list[parts.Row]:
+    """What every target of every classifier says of the frames of one explanation."""
+    rows: list[parts.Row] = []
+    base = found.frame_scores.double().tolist()
+    ends = (found.baseline, found.counterfactual)
+    before, after = (base[end] for end in ends)
+    for classifier, pair in pairs.items():
+        with torch.no_grad():
+            scores = pair.classifier.scores(found.frames.to(pair.device)).cpu().double()
+        for index, target in enumerate(pair.targets):
+            path = scores[:, index].tolist()
+            start, end = (path[place] for place in ends)
+            rows.append(
+                {**shared, "classifier": classifier, "target": target, "before": start, "after": end,
+                 "base_before": before, "base_after": after,
+                 "relative": relative_change(start, end, before, after), "base_path": base, "path": path}
+            )  # fmt: skip
+    return rows
 
 
 def summarise(rows: pd.DataFrame, minimum: float = MINIMUM) -> pd.DataFrame:

@@ -66,7 +66,7 @@ def _rows(config: RandomisationConfig, pair: Pair, group: Sequence[parts.Unit]) 
     layers = layers_in_order(network_of(pair.classifier), lambda: pair.classifier.logits(images[:1].to(pair.device)))
     rows: list[list[parts.Row]] = [[] for _ in group]
     for method in config.setup.methods:
-        for kind, depth, values in _curve(config, pair, method, images, target, layers):
+        for kind, depth, values in _curve(config, pair, method, images, target, layers=layers):
             for index, unit in enumerate(group):
                 name = "rise" if kind == "efficient" else "similarity"
                 rows[index].append(
@@ -78,7 +78,7 @@ def _rows(config: RandomisationConfig, pair: Pair, group: Sequence[parts.Unit]) 
 
 
 def _curve(
-    config: RandomisationConfig, pair: Pair, method: str, images: Images, target: str, layers: Sequence[Layer]
+    config: RandomisationConfig, pair: Pair, method: str, images: Images, target: str, *, layers: Sequence[Layer]
 ) -> list[tuple[str, int, list[float]]]:
     """Kind, number of layers from the output, and one number an image."""
     found: list[tuple[str, int, list[float]]] = []

@@ -80,7 +80,9 @@ def run(config: ShortcutConfig, progress: parts.Progress | None = None) -> tuple
 
     def compute(group: Sequence[parts.Unit]) -> list[list[parts.Row]]:
         index = [unit.payload for unit in group]
-        return _rows(config, float(group[0].group[0]), classifier(float(group[0].group[0])), drawers(), test, index)
+        return _rows(
+            config, float(group[0].group[0]), classifier(float(group[0].group[0])), drawers(), test, index=index
+        )
 
     found = parts.run_parts(folder, units, compute, chunk=setup.batch, progress=progress).frame
     return found, summarise(found)
@@ -119,7 +121,7 @@ def _knowing(config: ShortcutConfig, data: _Data, drawer: Autoencoder) -> Autoen
 
 def _rows(
     config: ShortcutConfig, agreement: float, classifier: wrap.ImageClassifier, drawers: dict[str, Autoencoder],
-    test: _Data, index: Sequence[int],
+    test: _Data, *, index: Sequence[int],
 ) -> list[list[parts.Row]]:  # fmt: skip
     plain = test.images[list(index)]
     planted = marks.plant(plain, config.mark)
@@ -158,13 +160,13 @@ def _ask(
         for name, drawer in drawers.items():
             for composition in Composition:
                 settings = replace(config.setup.settings, composition=composition, rise=0.3)
-                maps, extra = _sweeps(config, Pair(classifier, drawer), method, settings, plain, planted)
+                maps, extra = _sweeps(config, Pair(classifier, drawer), method, settings, plain=plain, planted=planted)
                 found.append((f"{method} / {name} / {composition.value}", maps, extra))
     return found
 
 
 def _sweeps(
-    config: ShortcutConfig, pair: Pair, method: str, settings: Settings, plain: Images, planted: Images
+    config: ShortcutConfig, pair: Pair, method: str, settings: Settings, *, plain: Images, planted: Images
 ) -> tuple[Tensor, list[parts.Row]]:
     """Maps of the marked images; does lowering their score remove the mark, does raising the others' draw one?"""
     names = [str(n) for n in range(len(plain))]
