@@ -12,8 +12,8 @@ MODELS = ("backbones", "builtin", "networks", "prepare", "resample", "wrap", "xr
 CHECKED = [*(f"gifsplain.explain.{name}" for name in EXPLAIN), *(f"gifsplain.models.{name}" for name in MODELS)]
 install_import_hook(CHECKED, "checked_types.typecheck")
 
-import torch
-from hypothesis import settings
+import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 torch.set_num_threads(1)
 settings.register_profile("gifsplain", deadline=None, derandomize=True, max_examples=50, print_blob=True)

@@ -25,7 +25,7 @@ def test_all_standard_files_are_written(tmp_path, explanation):
     made = directory.write_explanation(replace(explanation, target="Lung Opacity / left"), tmp_path)
     assert made == tmp_path / "RG1_UNCI" / "Lung_Opacity_left"
     assert names(made) == [
-        "animation.gif", "animation.mp4", "curve.png", "explanation.json", "flow.png", "map.png", "overlay.png",
+        "animation.gif", "animation.mp4", "curve.png", "explanation.json", "flow.png", "image.png", "map.png", "overlay.png",
         "report.html",
     ]  # fmt: skip
     assert names(made.parent) == ["Lung_Opacity_left"] and read_record(made).target == "Lung Opacity / left"
@@ -33,7 +33,7 @@ def test_all_standard_files_are_written(tmp_path, explanation):
 
 def test_a_map_has_no_animation(tmp_path):
     made = directory.write_explanation(fakes.map_only(fakes.phantom(32)), tmp_path, arrays=True)
-    assert names(made) == ["arrays.npz", "explanation.json", "map.png", "overlay.png", "report.html"]
+    assert names(made) == ["arrays.npz", "explanation.json", "image.png", "map.png", "overlay.png", "report.html"]
 
 
 def test_extra_formats_on_request(tmp_path, explanation):

@@ -64,8 +64,8 @@ def explain(
 ) -> None:
     """Explain images: animation, map, curve, report and record for each image and target.
 
-    Writes OUTPUT/CASE/TARGET/ with animation.gif, animation.mp4, map.png, overlay.png, curve.png, flow.png, report.html
-    and explanation.json. A file that cannot be used is named in a table at the end; the exit code is then 1.
+    Writes OUTPUT/CASE/TARGET/ with animation.gif, animation.mp4, image.png, map.png, overlay.png, curve.png, flow.png,
+    report.html and explanation.json. A file that cannot be used is named in a table at the end; the exit code is then 1.
     """
     from gifsplain.batch.files import Output, Reading, explain_files
     from gifsplain.cli import console

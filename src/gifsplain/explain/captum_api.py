@@ -114,7 +114,8 @@ class _Model:
         if isinstance(batch.target, int):
             return found[:, batch.target]
         if isinstance(batch.target, tuple):
-            return found[(slice(None), *batch.target)]
+            index: Any = (slice(None), *batch.target)
+            return found[index]
         places: list[Any] = [int(t) if isinstance(t, Tensor) else t for t in batch.target]
         return torch.stack([found[i][place] for i, place in enumerate(places)])
 

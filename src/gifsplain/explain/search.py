@@ -210,7 +210,7 @@ def _secant(near: float, far: float) -> float:
 
 def _chandrupatla(fa: float, fb: float, fc: float, a: float, b: float, c: float) -> float:
     """Inverse quadratic step where it is safe, bisection elsewhere; a part of the way from a to b."""
-    if c == b or fb == fa or fc == fa or fc == fb:
+    if c == b or fb == fa or fc in (fa, fb):
         return 0.5
     xi, phi = (a - b) / (c - b), (fa - fb) / (fc - fb)
     if not (phi**2 < xi and (1 - phi) ** 2 < 1 - xi):

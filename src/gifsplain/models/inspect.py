@@ -38,16 +38,21 @@ def inspect_classifier(model: Classifier) -> tuple[Check, ...]:
     return (
         Check("runs", Verdict.PASS, f"takes {tuple(images.shape[1:])}, gives {len(card.targets)} targets"),
         _check(
-            "gradient", bool(gradient.abs().sum() > 0) and bool(gradient.isfinite().all()),
-            "the gradient reaches the input", "no finite gradient reaches the input: the net detaches or rounds somewhere",
-        ),  # fmt: skip
+            "gradient",
+            bool(gradient.abs().sum() > 0) and bool(gradient.isfinite().all()),
+            "the gradient reaches the input",
+            "no finite gradient reaches the input: the net detaches or rounds somewhere",
+        ),
         _meaning(card, scores),
         _varies(card, scores),
         _check(
-            "trained heads", not card.untrained, "every head is declared trained",
-            f"never trained, refused by name: {', '.join(card.untrained)}", verdict=Verdict.WARN,
-        ),  # fmt: skip
-    )  # fmt: skip
+            "trained heads",
+            not card.untrained,
+            "every head is declared trained",
+            f"never trained, refused by name: {', '.join(card.untrained)}",
+            verdict=Verdict.WARN,
+        ),
+    )
 
 
 def _meaning(card: ModelCard, scores: torch.Tensor) -> Check:
@@ -87,15 +92,28 @@ def inspect_autoencoder(model: Autoencoder) -> tuple[Check, ...]:
     low, high = float(drawn.min()), float(drawn.max())
     return (
         _check(
-            "runs", drawn.shape == images.shape,
-            f"latents of shape {tuple(latents.shape[1:])}", f"draws {tuple(drawn.shape)} for {tuple(images.shape)}",
+            "runs",
+            drawn.shape == images.shape,
+            f"latents of shape {tuple(latents.shape[1:])}",
+            f"draws {tuple(drawn.shape)} for {tuple(images.shape)}",
         ),
         _check(
-            "range", low > -0.5 and high < 1.5, f"draws values in [{low:.2f}, {high:.2f}]",
-            f"draws values in [{low:.2f}, {high:.2f}] of a nominal [0, 1]: is value_range right?", verdict=Verdict.WARN,
+            "range",
+            low > -0.5 and high < 1.5,
+            f"draws values in [{low:.2f}, {high:.2f}]",
+            f"draws values in [{low:.2f}, {high:.2f}] of a nominal [0, 1]: is value_range right?",
+            verdict=Verdict.WARN,
         ),
-        _check("gradient", bool(gradient.abs().sum() > 0) and bool(gradient.isfinite().all()),
-               "the gradient reaches the latent", "no finite gradient reaches the latent"),
-        _check("deterministic", torch.equal(again, drawn), "the same image is drawn the same way twice",
-               "two decodes of one image differ: switch off noise and sampling"),
-    )  # fmt: skip
+        _check(
+            "gradient",
+            bool(gradient.abs().sum() > 0) and bool(gradient.isfinite().all()),
+            "the gradient reaches the latent",
+            "no finite gradient reaches the latent",
+        ),
+        _check(
+            "deterministic",
+            torch.equal(again, drawn),
+            "the same image is drawn the same way twice",
+            "two decodes of one image differ: switch off noise and sampling",
+        ),
+    )

@@ -16,6 +16,7 @@ FILES: Mapping[str, str] = {
     "mp4": "animation.mp4",
     "webp": "animation.webp",
     "apng": "animation.png",
+    "image": "image.png",
     "map": "map.png",
     "overlay": "overlay.png",
     "curve": "curve.png",
@@ -26,7 +27,7 @@ FILES: Mapping[str, str] = {
 }
 """Every output by the name of its format."""
 
-STANDARD = ("gif", "mp4", "map", "overlay", "curve", "flow", "report", "json")
+STANDARD = ("gif", "mp4", "image", "map", "overlay", "curve", "flow", "report", "json")
 _SWEEP_ONLY = {"gif", "mp4", "webp", "apng", "curve", "flow"}
 
 
@@ -80,6 +81,7 @@ def outputs(explanation: Explanation, wanted: Collection[str], *, native: bool =
         "mp4": lambda: animation(video.encode_mp4),
         "webp": lambda: animation(video.encode_webp),
         "apng": lambda: animation(video.encode_apng),
+        "image": lambda: heatmap.encode_png(heatmap.plain_picture(explanation)),
         "map": lambda: heatmap.encode_png(heatmap.map_picture(explanation)),
         "overlay": lambda: heatmap.encode_png(heatmap.overlay_picture(explanation)),
         "curve": lambda: figures.encode_figure(figures.curve_figure(explanation)),

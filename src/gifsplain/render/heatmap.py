@@ -59,6 +59,11 @@ class Window:
         return parts
 
 
+def plain_picture(explanation: Explanation) -> Image.Image:
+    """The picture as the models saw it, with nothing drawn on it; enlarged like the map beside it."""
+    return Image.fromarray(enlarge(to_bytes(explanation.image)))
+
+
 def draw_map(map: Map, window: Window) -> Colours:
     """The map alone, in a colour scale that grows evenly in lightness (inferno): black is the low end."""
     colours: np.ndarray = _scale()[np.rint(window.part(map) * 255).astype(np.uint8)]
