@@ -132,11 +132,13 @@ class _Stage:
         frames = compose(self.composition, decoded, self.images[index], self.decoded[index])
         return self.pair.classifier.logits(frames.clamp(0, 1))
 
-    def moved_logits(self, latents: Latents, i: int, batch: int = 64) -> Float[Tensor, "b t"]:
+    def moved_logits(self, latents: Latents, i: int, chunk: int = 64) -> Float[Tensor, "b t"]:
         """Logits of frames of image `i` at other latents."""
         self.decodes += len(latents)
         parts = []
-        for part in latents.split(batch):
-            frames = compose(self.composition, self.pair.autoencoder.decode(part), self.images[i], self.decoded[i])
+        for part in latents.split(chunk):
+            drawn = self.pair.autoencoder.decode(part)
+            image, decoded = (batch[i].expand_as(drawn) for batch in (self.images, self.decoded))
+            frames = compose(self.composition, drawn, image, decoded)
             parts.append(self.pair.classifier.logits(frames.clamp(0, 1)))
         return torch.cat(parts)
