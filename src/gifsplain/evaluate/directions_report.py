@@ -15,6 +15,17 @@ from gifsplain.evaluate.directions import Cost, DirectionsPlan
 from gifsplain.evaluate.selection import load_in_chunks
 from gifsplain.io.files import write_bytes, write_text
 
+COLOURS = {
+    "attfind": ("#0072b2", "-"),
+    "eigenfind": ("#d55e00", "-"),
+    "pca": ("0.45", "--"),
+    "random": ("0.45", ":"),
+    "mean-gradient": ("#009e73", "-"),
+    "probe": ("#cc79a7", "-"),
+    "label-flip": ("#e69f00", "-"),
+    "gradient": ("black", "-"),
+}
+"""Colour and line of a method, the same in all panels; controls are grey."""
 ORDER = ("attfind", "eigenfind", "pca", "random", "mean-gradient", "probe", "label-flip", "gradient")
 
 
@@ -116,13 +127,12 @@ def figure(shares: pd.DataFrame) -> Figure:
             part = shares[(shares["method"] == method) & (shares["selection"] == selection) & (shares["by"] == by)]
             if part.empty or (by == "length" and method == "attfind"):
                 continue
-            control = method in directions.CONTROLS
             label_text = method if selection == "best" else f"{method}, any of 8"
-            colour, line = ("0.55", ":") if control else (None, "-")
+            colour, line = COLOURS[method]
             axis.plot(
                 part["at"], part["share"], label=label_text, color=colour, linestyle=line, marker="o", markersize=3
             )
-            axis.fill_between(part["at"], part["low"], part["high"], alpha=0.08, color="0.5" if control else None)
+            axis.fill_between(part["at"], part["low"], part["high"], alpha=0.06, color=colour, linewidth=0)
         axis.set_xlabel(label)
         axis.spines[["top", "right"]].set_visible(False)
     left.set_ylabel("held-out images explained")
