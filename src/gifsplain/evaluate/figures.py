@@ -21,7 +21,7 @@ _COLOURS = (
     "#117733",
 )
 _CONTROL = "#888888"
-_CONTROLS = {"random-map": (":", "x"), "centre-prior": ("--", "+"), "box-prior": ("-.", "_")}
+_CONTROLS = {"random-map": (":", "x"), "centre-prior": ("--", "*"), "box-prior": ("-.", "s")}
 _MARKERS = "osD^vPX<>*"
 
 
@@ -193,7 +193,8 @@ def alignment(summary: pd.DataFrame) -> Figure:
     for y, row in enumerate(rows):
         for x, column in enumerate(columns):
             value = values.loc[row, column]
-            text = "–" if pd.isna(value) else f"{value:.2f}\n± {errors.loc[row, column]:.2f}"
+            error = errors.loc[row, column]
+            text = "–" if pd.isna(value) else f"{value:.2f}" + ("" if pd.isna(error) else f"\n± {error:.2f}")
             axis.text(x, y, text, ha="center", va="center", fontsize=7, color="white" if abs(value) > 0.6 else "black")
     axis.set_xticks(range(len(columns)), columns, rotation=40, ha="right", fontsize=8)
     axis.set_yticks(range(len(rows)), [f"{row} (n = {counts.get(row, 0):.0f})" for row in rows], fontsize=8)
