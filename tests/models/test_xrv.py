@@ -1,6 +1,8 @@
 """torchxrayvision's real classes with random weights, saved as its releases are and found in a cache folder."""
 
+import io
 import json
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -87,6 +89,46 @@ def test_jfhealthcare_of_the_user_is_found(home: Path) -> None:
     scores = model.scores(images)
     assert scores.shape == (1, 5)
     torch.testing.assert_close(scores, model.logits(images).sigmoid())
+
+
+def chexpert_zip(path: Path, extra: dict[str, object]) -> Path:
+    """The first checkpoint of each group of targets, with random weights, packed as the ensemble's zip is."""
+    from torchxrayvision.baseline_models.chexpert import model
+
+    config = json.loads((Path(model.__file__).parent / "predict_configs.json").read_text())
+    firsts = {tuple(sorted(m[0].items())): m[0] for m in config["task2models"].values()}
+    tasks = {task: i for i, task in enumerate(config["task2models"])}
+    with zipfile.ZipFile(path, "w") as archive:
+        for first in firsts.values():
+            torch.manual_seed(len(archive.namelist()))
+            net = torch.nn.DataParallel(model.DenseNet121(tasks, first["is_3class"], False))
+            held = io.BytesIO()
+            torch.save({"task_sequence": tasks, "model_state": net.state_dict(), "ckpt_info": {}, **extra}, held)
+            archive.writestr(first["ckpt_path"], held.getvalue())
+    return path
+
+
+def test_the_chexpert_ensemble_of_the_user_scores_as_the_library_does(tmp_path: Path) -> None:
+    from torchxrayvision.baseline_models import chexpert
+
+    path = chexpert_zip(tmp_path / "chexpert.zip", {})
+    mine = adapter.chexpert(path, num_models=1)
+    theirs = chexpert.DenseNet(weights_zip=str(path), num_models=1)
+    images = torch.rand(1, 1, 320, 320)
+    expected = theirs(images * 2048 - 1024).detach()
+    torch.testing.assert_close(mine.scores(images), expected, atol=1e-4, rtol=0)
+    assert mine.card.targets == tuple(theirs.targets)
+
+
+def test_a_chexpert_checkpoint_runs_nothing_of_what_it_carries(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self):
+            return (Path(tmp_path / "ran").write_text, ("x",))
+
+    path = chexpert_zip(tmp_path / "chexpert.zip", {"more": Evil()})
+    with pytest.raises(WeightsError, match="is not the CheXpert ensemble's zip"):
+        adapter.chexpert(path, num_models=1)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_absent_weights_name_the_file_and_the_place(home: Path) -> None:

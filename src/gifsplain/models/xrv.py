@@ -3,7 +3,9 @@
 import contextlib
 import io
 import math
+import pickle
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -176,11 +178,24 @@ def jfhealthcare() -> wrap.ImageClassifier:
     )
 
 
-def chexpert(weights_zip: Path) -> wrap.ImageClassifier:
+@contextlib.contextmanager
+def _tensors_only() -> Iterator[None]:
+    """The CheXpert class unpickles whatever its checkpoints hold; let it read tensors and plain values alone."""
+    loader = torch.load
+    torch.load = lambda *args, **kwargs: loader(*args, **{**kwargs, "weights_only": True})
+    try:
+        yield
+    finally:
+        torch.load = loader
+
+
+def chexpert(weights_zip: Path, num_models: int = 30) -> wrap.ImageClassifier:
     """The CheXpert ensemble (Irvin et al. 2019): five probabilities at 320 pixels, from a zip that the user has.
 
+    `num_models` checkpoints of each group of targets are averaged; fewer are quicker and less accurate.
+
     Raises:
-        WeightsError: When the zip is not there.
+        WeightsError: When the zip is not there or is not the ensemble's.
     """
     if not weights_zip.is_file():
         raise WeightsError(
@@ -188,16 +203,20 @@ def chexpert(weights_zip: Path) -> wrap.ImageClassifier:
         )
     import torchxrayvision as xrv
 
-    with _quiet():
-        net = xrv.baseline_models.chexpert.DenseNet(weights_zip=str(weights_zip))
-    return wrap_classifier(
-        net,
-        lambda native: wrap.log_odds(net(native)),
-        name="chexpert",
-        size=320,
-        labels=list(net.targets),
-        details={"library": "torchxrayvision"},
-    )
+    try:
+        with _quiet(), contextlib.redirect_stderr(io.StringIO()), _tensors_only():
+            net = xrv.baseline_models.chexpert.DenseNet(weights_zip=str(weights_zip), num_models=num_models)
+    except (zipfile.BadZipFile, pickle.UnpicklingError, KeyError, RuntimeError) as error:
+        raise WeightsError(
+            f"{weights_zip.name} is not the CheXpert ensemble's zip ({error}); download it again"
+        ) from error
+
+    def logits(native: Tensor) -> Tensor:
+        with _quiet():
+            return wrap.log_odds(net(native))
+
+    details = {"library": "torchxrayvision", "models": num_models}
+    return wrap_classifier(net, logits, name="chexpert", size=320, labels=list(net.targets), details=details)
 
 
 def resnet_autoencoder(folder: Path | None = None) -> wrap.ImageAutoencoder:
