@@ -20,6 +20,8 @@ from gifsplain.types import Explanation, Images
 
 KEYS = ["classifier", "method"]
 EXTRACTORS = ("classifier", "autoencoder")
+FEWEST = 10
+"""With fewer images a distance of feature sets says nothing, so none is given."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,8 @@ def _realism(table: pd.DataFrame) -> parts.Row:
         if columns["cf"] not in table or table[columns["cf"]].isna().all():
             continue
         kept = table[table[columns["cf"]].notna()]
+        if len(kept) < FEWEST:
+            continue
         sets = {kind: np.stack([np.asarray(v, float) for v in kept[column]]) for kind, column in columns.items()}
         centre, spread = sets["image"].mean(axis=0), sets["image"].std(axis=0).mean() or 1.0
         real, base, cf = ((sets[kind] - centre) / spread for kind in ("image", "base", "cf"))

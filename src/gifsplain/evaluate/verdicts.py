@@ -70,7 +70,8 @@ def randomisation(summary: pd.DataFrame) -> tuple[str, ...]:
         words.append(f"Cascading, mean Spearman over all depths, from most to least dependent on the weights: {order}.")
     efficient = table[(table["kind"] == "efficient") & ~table["method"].isin(list(CONTROL_NAMES))]
     if len(efficient):
-        rises = ", ".join(f"{m} {v:+.2f}" for m, v in zip(efficient["method"], efficient["deepest"], strict=True))
+        pairs = zip(efficient["method"], efficient["deepest"], strict=True)
+        rises = ", ".join(f"{m} " + ("draws no map" if pd.isna(v) else f"{v:+.2f}") for m, v in pairs)
         words.append(f"Efficient test, relative rise of complexity with random weights (above 0 is wanted): {rises}.")
     return tuple(words)
 
