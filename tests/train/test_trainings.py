@@ -252,7 +252,7 @@ def test_hardened_classifier_and_perceptual_autoencoder(
         if name.startswith("body"):
             assert torch.equal(value, later[name]) == (name < "body.2"), name
     for broken, message in (
-        (replace(hardening, autoencoder=""), "needs hardening.autoencoder"),
+        (replace(hardening, autoencoder=""), "need hardening.autoencoder"),
         (replace(hardening, teachers=()), "go together"),
     ):
         with pytest.raises(ConfigurationError, match=message):

@@ -188,9 +188,13 @@ class LatentFrame(nn.Module):
 
     def from_frame(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """The inverse of `to_frame`."""
-        flat = latents.flatten(1)
+        return self.mean.view(latents.shape[1:]) + self.shift(latents)
+
+    def shift(self, moves: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """How far the code moves when the latent moves by `moves`: the linear part of `from_frame`."""
+        flat = moves.flatten(1)
         inner = (flat @ self.basis) * (self.gains - self.floor)
-        return (self.mean + flat * self.floor + inner @ self.basis.T).view_as(latents)
+        return (flat * self.floor + inner @ self.basis.T).view_as(moves)
 
 
 class Autoencoder(nn.Module):

@@ -18,7 +18,7 @@ from gifsplain.train import boxes, calibration, data, loop, losses, optimise
 from gifsplain.train import config as configuration
 from gifsplain.train.augment import AugmentConfig, draw_affines, expose, warp
 from gifsplain.train.config import LoopConfig
-from gifsplain.train.hardening import Hardener, Hardening, check_hardening
+from gifsplain.train.hardening import Evidence, Hardener, Hardening, check_hardening
 from gifsplain.train.rows import DataConfig
 from gifsplain.types import Images, ScoreMeaning
 
@@ -61,9 +61,15 @@ class ClassifierTraining:
 class Objective(nn.Module):
     """The classifier with its losses; what leaves it is a scalar each, `loss` the weighted sum."""
 
-    def __init__(self, model: trained.ClassifierNet, config: ClassifierTraining, balance: Float[Tensor, " t"]) -> None:
+    def __init__(
+        self,
+        model: trained.ClassifierNet,
+        config: ClassifierTraining,
+        balance: Float[Tensor, " t"],
+        hardener: Hardener,
+    ) -> None:
         super().__init__()
-        self.model, self.config = model, config
+        self.model, self.config, self.hardener = model, config, hardener
         self.register_buffer("balance", balance, persistent=False)
         for layer in _frozen_layers(model, config):
             layer.requires_grad_(False)
@@ -76,7 +82,12 @@ class Objective(nn.Module):
         return self
 
     def forward(
-        self, images: Images, labels: Tensor, masks: Tensor | None, teachers: Tensor | None
+        self,
+        images: Images,
+        labels: Tensor,
+        masks: Tensor | None,
+        teachers: Tensor | None,
+        evidence: Evidence | None = None,
     ) -> dict[str, Tensor]:
         """Terms for one batch; `masks` are boxes at image size, `teachers` logits to imitate."""
         model, config = self.model, self.config
@@ -94,6 +105,11 @@ class Objective(nn.Module):
         if teachers is not None:
             terms["imitation"] = losses.same_scores(logits, teachers)
             total = total + config.hardening.imitation * terms["imitation"]
+        if evidence is not None:
+            self.eval()  # the network that will be explained: fixed statistics, no dropout
+            terms["misplaced"] = self.hardener.misplaced(model, evidence)
+            self.train()
+            total = total + config.hardening.localise * terms["misplaced"]
         return {"loss": total, **terms}
 
 
@@ -113,12 +129,12 @@ class ClassifierTask:
         model = _start(config).to(memory_format=torch.channels_last)
         balance = losses.positive_weights(dataset.table.labels[self.train], config.balance)
         self.average = optimise.Average(model, config.average, updates=60 if config.init not in ("", "imagenet") else 0)
-        self.model, objective = model, Objective(model, config, balance)
+        self.hardener = Hardener(config.hardening, config.data, self.average.module, fabric)
+        self.model, objective = model, Objective(model, config, balance, self.hardener)
         groups = optimise.parameter_groups(model, rate=config.rate, head="head", head_factor=config.head_factor)
         optimizer = torch.optim.AdamW(groups, lr=config.rate, weight_decay=config.weight_decay)
         self.objective, self.optimizer = fabric.setup(objective, optimizer)
         fabric.to_device(self.average.module)
-        self.hardener = Hardener(config.hardening, config.data, self.average.module, fabric)
         self.per_epoch = data.steps_per_epoch(self.train, config.batch_size, fabric.world_size)
         self.steps = max(1, round(config.epochs * self.per_epoch))
 
@@ -127,10 +143,11 @@ class ClassifierTask:
         config, fabric = self.config, self.fabric
         images, labels, masks = self._batch(step)
         teachers = self.hardener.imitated(images)
-        images, labels = self.hardener.harden(images, labels)
+        evidence = self.hardener.evidence(images, masks)
+        images, labels = self.hardener.harden(images, labels, masks)
         images = images.contiguous(memory_format=torch.channels_last)
         self.objective.train()
-        terms = self.objective(images, labels, masks, teachers)
+        terms = self.objective(images, labels, masks, teachers, evidence)
         optimise.set_rates(self.optimizer, optimise.warm_cosine(step, self.steps, config.warmup))
         self.optimizer.zero_grad()
         fabric.backward(terms["loss"])
@@ -255,7 +272,7 @@ def check(config: ClassifierTraining) -> None:
         raise ConfigurationError(f"boxes need a built-in backbone, got {config.backbone}; leave boxes out")
     if config.frozen and ":" in config.backbone:
         raise ConfigurationError(f"frozen needs a built-in backbone, got {config.backbone}; leave frozen out")
-    check_hardening(config.hardening)
+    check_hardening(config.hardening, boxes=config.boxes is not None)
 
 
 def _start(config: ClassifierTraining) -> trained.ClassifierNet:

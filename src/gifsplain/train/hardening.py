@@ -1,14 +1,18 @@
-"""Making a classifier fit to be explained: reconstructions, adversarial steps and teachers."""
+"""Making a classifier fit to be explained: reconstructions, adversarial steps, gradients inside boxes, teachers."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from gifsplain.errors import ConfigurationError
 from gifsplain.models import load, trained
+from gifsplain.models.networks import Autoencoder as FramedAutoencoder
 from gifsplain.models.protocols import Autoencoder
 from gifsplain.train import losses
 from gifsplain.train.rows import DataConfig
@@ -29,6 +33,13 @@ class Hardening:
     """Largest length of a step that raises the loss before the image is drawn, in root mean squares of the latent."""
     latent_step_chance: float = 0.5
     """Share of batches that take such a step."""
+    confine_step: bool = False
+    """Keep that step out of the expert boxes: inside them a change shall change the score."""
+    localise: float = 0.0
+    """Weight of a term that wants the latent's gradient inside the expert boxes (needs `boxes`): right for the right
+    reasons, as Ross et al. 2017 ask of the input's gradient."""
+    localised: int = 8
+    """Most images of a batch for which that gradient is taken; each for one of its boxed targets."""
     adversarial: float = 0.0
     """Size of one signed-gradient step in the image that raises the loss, of full scale."""
     mixup: float = 0.0
@@ -39,18 +50,28 @@ class Hardening:
     """Weight of that term."""
 
 
+class Evidence(NamedTuple):
+    """Where the classifier should find each of some targets."""
+
+    latents: Float[Tensor, "k c h w"]
+    targets: Int[Tensor, " k"]
+    regions: Float[Tensor, "k h w"]
+    """1 in the places of the latent's grid that a box of the target covers, 0 elsewhere."""
+
+
 class Hardener:
     """The frozen models that `config` names, on the training's device; `judge` is the averaged classifier."""
 
     def __init__(self, config: Hardening, rows: DataConfig, judge: trained.ClassifierNet, fabric: Fabric) -> None:
         self.config, self.judge, self.fabric = config, judge, fabric
         self.teachers = [fabric.to_device(_teacher(name, rows)) for name in config.teachers]
-        self.autoencoder = _autoencoder(config.autoencoder, rows, fabric) if config.reconstructed else None
+        needed = config.reconstructed or config.localise
+        self.autoencoder = _autoencoder(config.autoencoder, rows, fabric) if needed else None
 
-    def harden(self, images: Images, labels: Tensor) -> tuple[Images, Tensor]:
-        """The batch to train on; labels change where images are mixed."""
-        if self.autoencoder is not None:
-            images = self._redraw(self.autoencoder, images, labels)
+    def harden(self, images: Images, labels: Tensor, masks: Tensor | None = None) -> tuple[Images, Tensor]:
+        """The batch to train on; labels change where images are mixed. `masks`: boxes of each target, image size."""
+        if self.autoencoder is not None and self.config.reconstructed:
+            images = self._redraw(self.autoencoder, images, labels, masks)
         if self.config.adversarial:
             images = self._worst_step(images, labels)
         if self.config.mixup and float(torch.rand(())) < 0.5:
@@ -65,7 +86,33 @@ class Hardener:
         with self.fabric.autocast():
             return torch.stack([teacher.raw_logits(images).float() for teacher in self.teachers]).mean(0)
 
-    def _redraw(self, autoencoder: Autoencoder, images: Images, labels: Tensor) -> Images:
+    def evidence(self, images: Images, masks: Tensor | None) -> Evidence | None:
+        """Latents of boxed images, for one boxed target each; None where nothing is to be localised."""
+        if not self.config.localise or self.autoencoder is None or masks is None:
+            return None
+        boxed = masks.flatten(2).sum(2) > 0
+        rows = boxed.any(1).nonzero().flatten()
+        rows = rows[torch.randperm(len(rows), device=rows.device)[: self.config.localised]]
+        if not len(rows):
+            return None
+        targets = torch.multinomial(boxed[rows].float(), 1).flatten()
+        with torch.no_grad(), self.fabric.autocast():
+            latents = self.autoencoder.encode(images[rows]).float()
+        if self.config.latent_noise:
+            latents = latents + torch.randn_like(latents) * self.config.latent_noise * _any_part(latents)
+        return Evidence(latents, targets, _places(masks[rows, targets][:, None], latents)[:, 0])
+
+    def misplaced(self, model: trained.ClassifierNet, evidence: Evidence) -> Tensor:
+        """How far the move that the gradient gives lies outside the boxes; its own gradient reaches `model`."""
+        if self.autoencoder is None:
+            raise AssertionError("evidence exists only with an autoencoder")
+        moved = evidence.latents.requires_grad_(True)
+        logits = model.raw_logits(self.autoencoder.decode(moved)).float()
+        chosen = logits.gather(1, evidence.targets[:, None]).sum()
+        (gradient,) = torch.autograd.grad(chosen, moved, create_graph=True)
+        return losses.energy_inside(_shift(self.autoencoder, gradient).square().sum(1), evidence.regions)
+
+    def _redraw(self, autoencoder: Autoencoder, images: Images, labels: Tensor, masks: Tensor | None) -> Images:
         """Some images become what the autoencoder draws of them, from latents that were moved a little."""
         config, count = self.config, round(self.config.reconstructed * images.shape[0])
         chosen = torch.randperm(images.shape[0], device=images.device)[:count]
@@ -81,7 +128,10 @@ class Hardener:
             latents = latents.detach()
             unit = _root_mean_square(latents) * gradient / _root_mean_square(gradient).clamp_min(1e-12)
             step = config.latent_step / latents[0].numel() ** 0.5
-            latents = latents + unit * step * _any_part(latents)
+            step = step * _any_part(latents)
+            if config.confine_step and masks is not None:
+                step = step * (1 - _places(masks[chosen].amax(1, keepdim=True), latents))
+            latents = latents + unit * step
         with torch.no_grad(), self.fabric.autocast():
             drawn = autoencoder.decode(latents).float().clamp(0, 1)
         images = images.clone()
@@ -120,10 +170,24 @@ def _any_part(latents: Tensor) -> Tensor:
     return torch.rand(latents.shape[0], device=latents.device).view(-1, *[1] * (latents.ndim - 1))
 
 
-def check_hardening(config: Hardening) -> None:
-    """Refuse halves of settings."""
-    if config.reconstructed and not config.autoencoder:
-        raise ConfigurationError("hardening.reconstructed needs hardening.autoencoder")
+def _places(masks: Float[Tensor, "b 1 s s"], latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 h w"]:
+    """Masks on the latent's grid: a place counts fully from half covered on."""
+    return (2 * F.adaptive_avg_pool2d(masks, (latents.shape[2], latents.shape[3]))).clamp(max=1)
+
+
+def _shift(autoencoder: Autoencoder, moves: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Moves of the latent as moves of the code that the decoder gets, where the latent has a frame of its own."""
+    net = getattr(autoencoder, "net", None)
+    framed = isinstance(net, FramedAutoencoder) and net.frame is not None
+    return net.frame.shift(moves) if framed else moves
+
+
+def check_hardening(config: Hardening, *, boxes: bool) -> None:
+    """Refuse halves of settings; `boxes`: expert boxes are given."""
+    if (config.reconstructed or config.localise) and not config.autoencoder:
+        raise ConfigurationError("hardening.reconstructed and hardening.localise need hardening.autoencoder")
+    if (config.localise or config.confine_step) and not boxes:
+        raise ConfigurationError("hardening.localise and hardening.confine_step need boxes")
     if bool(config.imitation) != bool(config.teachers):
         raise ConfigurationError("hardening.imitation and hardening.teachers go together")
 

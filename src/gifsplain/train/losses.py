@@ -84,6 +84,19 @@ def inside_boxes(
     return -(wanted * activations.flatten(2)[chosen].log_softmax(1)).sum(1).mean()
 
 
+def energy_inside(energy: Float[Tensor, "b i j"], regions: Float[Tensor, "b i j"], *, evenness: float = 0.25) -> Scalar:
+    """How little of a non-negative `energy` lies inside the regions, and how unevenly it fills them.
+
+    Minus the logarithm of the share inside, plus `evenness` times the cross-entropy between the region, which sums to 1,
+    and the energy's shares.
+    """
+    shares = energy.flatten(1) / energy.flatten(1).sum(1, keepdim=True).clamp_min(1e-20) + 1e-8
+    places = regions.flatten(1)
+    wanted = places / places.sum(1, keepdim=True).clamp_min(1e-8)
+    inside = (shares * places).sum(1).clamp_min(1e-8)
+    return (-inside.log() - evenness * (wanted * shares.log()).sum(1)).mean()
+
+
 def smoothness(near: Images, reconstructions: Images, step: float) -> Scalar:
     """Mean squared change of the decoded image for a latent step of size `step`, per squared unit of latent."""
     return (near - reconstructions).square().mean() / step**2

@@ -1,0 +1,126 @@
+"""Terms that make a classifier fit to be explained, against laws and finite differences."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+
+from gifsplain.errors import ConfigurationError
+from gifsplain.models import trained
+from gifsplain.models.backbones import Classifier, ClassifierConfig, build_classifier
+from gifsplain.models.networks import AutoencoderConfig, build_autoencoder
+from gifsplain.train import losses
+from gifsplain.train.frame import FrameConfig, fit_frame
+from gifsplain.train.hardening import Hardener, Hardening, check_hardening
+from gifsplain.train.rows import DataConfig, SourceConfig
+
+SIZE = 32
+ROWS = DataConfig((SourceConfig("none.csv"),), targets=("Big", "Spot"), size=SIZE)
+TINY = AutoencoderConfig(size=SIZE, patch=2, widths=(8, 16), blocks=(0, 1), decoder_blocks=(0, 1), bottleneck=(8, 4, 4))
+
+
+@pytest.fixture(scope="module")
+def drawing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished autoencoder with a frame."""
+    torch.manual_seed(1)
+    folder = tmp_path_factory.mktemp("drawing")
+    net = fit_frame(build_autoencoder(TINY).eval(), torch.randn(20, 8, 4, 4), FrameConfig(40, "local"))
+    card = {"name": "tiny", "kind": "autoencoder", "size": SIZE, "channels": 1}
+    trained.save(folder, trained.AUTOENCODER, net, net.config.to_dict(), card)
+    return folder
+
+
+@pytest.fixture
+def judge() -> Classifier:
+    torch.manual_seed(2)
+    return build_classifier(ClassifierConfig(ROWS.targets, "small", SIZE, 1, 0.0, 8)).eval()
+
+
+def boxes(count: int) -> torch.Tensor:
+    """Left upper quarter for the first target, nothing for the second."""
+    masks = torch.zeros(count, 2, SIZE, SIZE)
+    masks[:, 0, : SIZE // 2, : SIZE // 2] = 1
+    return masks
+
+
+def make(config: Hardening, judge: Classifier) -> Hardener:
+    return Hardener(config, ROWS, judge, Fabric(accelerator="cpu", devices=1))
+
+
+def test_energy_inside_is_least_for_an_even_fill_and_knows_chance() -> None:
+    region = torch.zeros(1, 4, 4)
+    region[0, :2, :2] = 1
+    even = losses.energy_inside(region * 3, region, evenness=0.25)
+    assert float(even) == pytest.approx(0.25 * math.log(4), abs=1e-4)
+    flat = losses.energy_inside(torch.ones(1, 4, 4), region, evenness=0)
+    assert float(flat) == pytest.approx(math.log(4), abs=1e-4)  # a quarter of the energy is inside
+    peak = torch.zeros(1, 4, 4)
+    peak[0, 0, 0] = 1
+    assert float(losses.energy_inside(peak, region)) > float(even)
+    assert losses.energy_inside(torch.zeros(1, 4, 4), region).isfinite()
+
+
+def test_gradient_comes_into_the_boxes(drawing: Path, judge: Classifier) -> None:
+    hardener = make(Hardening(str(drawing), localise=1.0, localised=3), judge)
+    images = torch.rand(6, 1, SIZE, SIZE)
+    torch.manual_seed(3)
+    evidence = hardener.evidence(images, boxes(6))
+    assert evidence is not None and evidence.latents.shape[0] == 3
+    assert (evidence.targets == 0).all()  # the only boxed target
+    assert torch.equal(evidence.regions[0], boxes(1)[0, 0, ::8, ::8])
+    before = float(hardener.misplaced(judge, evidence).detach())
+    optimizer = torch.optim.Adam(judge.parameters(), lr=3e-3)
+    for _ in range(40):
+        optimizer.zero_grad()
+        hardener.misplaced(judge, evidence).backward()
+        optimizer.step()
+    assert float(hardener.misplaced(judge, evidence).detach()) < before - 0.3
+
+
+def test_misplaced_is_the_energy_of_the_code_that_the_decoder_gets(drawing: Path, judge: Classifier) -> None:
+    """Against finite differences of the logit, one number of the latent at a time."""
+    judge = judge.double()
+    hardener = make(Hardening(str(drawing), localise=1.0), judge)
+    net = hardener.autoencoder.net.double()
+    evidence = hardener.evidence(torch.rand(1, 1, SIZE, SIZE).double(), boxes(1))
+    assert evidence is not None
+    evidence = evidence._replace(latents=evidence.latents.double())
+    flat, step = evidence.latents.flatten(), 1e-4
+    with torch.no_grad():
+        moved = flat + step * torch.eye(len(flat), dtype=torch.double)
+        apart = flat - step * torch.eye(len(flat), dtype=torch.double)
+        logits = [judge.raw_logits(net.decode(z.view(-1, 8, 4, 4)))[:, 0] for z in (moved, apart)]
+        gradient = ((logits[0] - logits[1]) / (2 * step)).view(1, 8, 4, 4)
+        code = net.frame.from_frame(gradient) - net.frame.mean.view(8, 4, 4)
+        wanted = losses.energy_inside(code.square().sum(1), evidence.regions)
+    assert float(hardener.misplaced(judge, evidence).detach()) == pytest.approx(float(wanted), rel=0.02)
+
+
+def test_confined_step_leaves_boxes_alone(drawing: Path, judge: Classifier) -> None:
+    images, labels = torch.rand(4, 1, SIZE, SIZE), torch.tensor([[1.0, 0.0]] * 4)
+    still = Hardening(str(drawing), 1.0)
+    stepping = replace(still, latent_step=20.0, latent_step_chance=1.0, confine_step=True)
+    everywhere = torch.ones(4, 2, SIZE, SIZE)
+
+    def drawn(config: Hardening, masks: torch.Tensor | None) -> torch.Tensor:
+        torch.manual_seed(4)
+        return make(config, judge).harden(images, labels, masks)[0]
+
+    reconstructed = drawn(still, everywhere)
+    assert torch.allclose(drawn(stepping, everywhere), reconstructed, atol=1e-6)
+    assert not torch.allclose(drawn(stepping, boxes(4)), reconstructed, atol=1e-3)
+    free = replace(stepping, confine_step=False)
+    assert not torch.allclose(drawn(free, everywhere), reconstructed, atol=1e-3)
+
+
+def test_nothing_to_localise_without_boxes(drawing: Path, judge: Classifier) -> None:
+    config = Hardening(str(drawing), localise=1.0)
+    assert make(config, judge).evidence(torch.rand(2, 1, SIZE, SIZE), torch.zeros(2, 2, SIZE, SIZE)) is None
+    assert make(config, judge).evidence(torch.rand(2, 1, SIZE, SIZE), None) is None
+    with pytest.raises(ConfigurationError, match="need boxes"):
+        check_hardening(config, boxes=False)
+    with pytest.raises(ConfigurationError, match=r"need hardening\.autoencoder"):
+        check_hardening(Hardening(localise=1.0), boxes=True)
