@@ -178,8 +178,9 @@ def _places(masks: Float[Tensor, "b 1 s s"], latents: Float[Tensor, "b c h w"]) 
 def _shift(autoencoder: Autoencoder, moves: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     """Moves of the latent as moves of the code that the decoder gets, where the latent has a frame of its own."""
     net = getattr(autoencoder, "net", None)
-    framed = isinstance(net, FramedAutoencoder) and net.frame is not None
-    return net.frame.shift(moves) if framed else moves
+    if isinstance(net, FramedAutoencoder) and net.frame is not None:
+        return net.frame.shift(moves)
+    return moves
 
 
 def check_hardening(config: Hardening, *, boxes: bool) -> None:
