@@ -16,6 +16,7 @@ from gifsplain.explain import fits
 from gifsplain.explain.methods import explain_with
 from gifsplain.explain.settings import Settings
 from gifsplain.models import styleex
+from gifsplain.models.load import load_models
 from gifsplain.models.small import SmallClassifier, SmallConfig
 from gifsplain.models.stylegan import StyleConfig
 from gifsplain.train import config as configuration
@@ -67,17 +68,23 @@ def settings(manifest, tmp_path):
 
 
 def test_chances_decide_what_is_drawn_and_watched(settings):
-    found = load_data(settings)
+    found = load_data(settings, data.open_dataset(settings.data))
     assert len(found.images) == 10  # two of the twelve training images are of a source that is never drawn
     assert found.chances.tolist() == [2.0] * 10
     assert len(found.held) == 10
+    heavier = DataConfig((dataclasses.replace(settings.data.sources[0], weight=3.0),), TARGETS, size=32)
+    weighed = load_data(settings, data.open_dataset(heavier))
+    assert weighed.chances.tolist() == [6.0] * 10
 
 
 def test_a_training_leaves_weights_pictures_and_history_and_goes_on(settings, tmp_path):
     folder = tmp_path / "run"
     train_styleex(settings, folder)
     assert {p.name for p in (folder / "pictures").iterdir()} == {"samples-000002.png", "reconstructions-000002.png"}
-    assert (folder / "styleex.safetensors").is_file()
+    pair = load_models(str(folder), str(folder))
+    assert pair.targets == TARGETS
+    assert pair.autoencoder.card.details["steps"] == 2
+    assert pair.autoencoder.card.details["measured_on"] == "10 held-out images, split test"
     with pytest.raises(ConfigurationError, match="--resume"):
         train_styleex(settings, folder)
     outcome = train_styleex(dataclasses.replace(settings, steps=3), folder, resume=True)
@@ -123,6 +130,25 @@ def test_what_ships_loads_measures_and_explains(condition, settings, tmp_path):
         (found,) = explain_with(method, pair, [picture], [target], Settings(strengths=(-1, 1), frames=5))
         drawn = pair.classifier.scores(found.frames)[:, TARGETS.index(target)]
         torch.testing.assert_close(drawn, found.frame_scores, atol=1e-5, rtol=1e-4)
+
+
+def test_shipping_replaces_weights_card_and_directions(settings, tmp_path):
+    train_styleex(settings, tmp_path / "run")
+    dataset = data.open_dataset(settings.data)
+    about = styleex_card.Shipped("tiny", 2, "phantoms", "none", "a test", "pytest")
+    stem = tmp_path / "weights" / "tiny"
+    first = styleex_card.ship(tmp_path / "run", settings, dataset, about, stem)
+    (directions,) = stem.parent.glob("directions-*.safetensors")
+    assert fits.read(directions).facts["key"] == fits.pair_key(first)
+    other = stem.parent / "directions-of-another-pair.safetensors"
+    other.write_bytes(b"")
+    more = dataclasses.replace(settings, steps=3)
+    train_styleex(more, tmp_path / "run", resume=True)
+    second = styleex_card.ship(tmp_path / "run", more, dataset, about, stem)
+    assert fits.pair_key(second) != fits.pair_key(first)
+    assert {path.name for path in stem.parent.glob("directions-*")} == {
+        f"directions-{fits.pair_key(second)}.safetensors", other.name,
+    }  # fmt: skip
 
 
 def test_damaged_weights_are_refused(tmp_path):

@@ -11,11 +11,20 @@ from lightning_fabric import Fabric
 from gifsplain.errors import WeightsError
 from gifsplain.models import styleex
 from gifsplain.models.small import SmallClassifier, SmallConfig, normalised_difference
-from gifsplain.models.stylegan import StyleConfig
+from gifsplain.models.stylegan import Mapping, StyleConfig
 from gifsplain.train import loop, styleex_losses
 from gifsplain.train.config import LoopConfig
 from gifsplain.train.small_classifier import operating_point
-from gifsplain.train.styleex import StyleExConfig, StyleExData, StyleExTrainee, StyleExWeights, augment_images
+from gifsplain.train.styleex import (
+    StyleExConfig,
+    StyleExData,
+    StyleExTrainee,
+    StyleExWeights,
+    augment_images,
+    critic_turn,
+    rate_factor,
+)
+from gifsplain.train.styleex_guards import alarms
 
 MODEL = StyleConfig(size=32, widths=(6, 6, 5, 4), w_dim=5, mapping_layers=2)
 
@@ -71,10 +80,10 @@ def test_resume_repeats_the_uninterrupted_run(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("condition", ["none", "concat"])
 def test_every_loss_is_logged_apart_and_every_network_learns(condition):
-    task, _ = trainee(config(condition))
+    task, _ = trainee(config(condition, warmup=2))
     before = {k: v.clone() for k, v in task.net.state_dict().items()}
-    loop.seed_step(0, 2)
-    found = task.step(2)
+    loop.seed_step(0, 4)
+    found = task.step(4)  # the discriminator's third: R1 and path length join
     assert set(found) == {
         "pixel",
         "perceptual",
@@ -98,6 +107,63 @@ def test_reconstruction_alone_during_warm_up():
     loop.seed_step(0, 1)
     assert set(task.step(1)) == {"pixel", "perceptual", "classifier"}
     assert all(torch.equal(a, b) for a, b in zip(critic, task.critic.parameters(), strict=True))
+
+
+def test_reconstruction_alone_between_the_turns_of_the_discriminator():
+    settings = config(warmup=4, adversarial_every=3)
+    assert [critic_turn(settings, step) for step in range(12)] == [
+        None, None, None, None, 0, None, None, 1, None, None, 2, None,
+    ]  # fmt: skip
+    task, _ = trainee(settings)
+    loop.seed_step(0, 5)
+    assert set(task.step(5)) == {"pixel", "perceptual", "classifier"}
+    loop.seed_step(0, 7)
+    assert {"critic", "adversarial"} <= set(task.step(7))
+
+
+def test_rates_fall_to_a_twentieth_at_the_end():
+    settings = config(steps=100, decay_from=0.6)
+    factors = [rate_factor(settings, step) for step in range(100)]
+    assert factors[:60] == [1.0] * 60
+    assert factors[99] == pytest.approx(0.05)
+    assert factors[79] == pytest.approx(1 - 0.95 / 2)
+    assert [rate_factor(config(steps=100), step) for step in (0, 99)] == [1.0, 1.0]
+
+
+def test_noise_is_given_the_mean_and_covariance_of_what_is_encoded():
+    torch.manual_seed(0)
+    mapping = Mapping(MODEL)
+    codes = torch.randn(3000, 5) @ torch.randn(5, 5) + torch.tensor([3.0, -1.0, 0.0, 0.5, 2.0])
+    mapping.match(codes)
+    drawn = mapping(torch.randn(20000, 5)).detach()
+    torch.testing.assert_close(drawn.mean(0), codes.mean(0), atol=0.1, rtol=0)
+    scale = float(torch.cov(codes.T).diagonal().max())
+    torch.testing.assert_close(torch.cov(drawn.T), torch.cov(codes.T), atol=0.08 * scale, rtol=0)
+    before = mapping.layers[-1].weight.clone()
+    mapping.match(codes)
+    torch.testing.assert_close(mapping.layers[-1].weight, before, atol=1e-3, rtol=1e-3)
+
+
+def test_training_matches_noise_when_the_discriminator_starts():
+    task, _ = trainee(config(warmup=2))
+    images = task.data.images.float() / 255
+    for step in range(3):
+        loop.seed_step(0, step)
+        task.step(step)
+    wanted = task.averaged.encoder(images).mean(0)
+    drawn = task.averaged.mapping(torch.randn(4000, 5, generator=torch.Generator().manual_seed(0)))
+    spread = task.averaged.encoder(images).std(0)
+    assert ((drawn.mean(0) - wanted).abs() < 3 * spread + 0.01).all()
+
+
+def test_guards_say_what_is_wrong():
+    fine = {"spread_fakes": 1.0, "agreement": 0.9, "condition_effect": 0.1}
+    assert alarms(fine) == ()
+    assert "collapsed" in alarms(fine | {"spread_fakes": 0.05})[0]
+    assert "apart in W" in alarms(fine | {"spread_fakes": 4.5})[0]
+    assert "side of 0.5" in alarms(fine | {"agreement": 0.55})[0]
+    assert "ignores its condition" in alarms(fine | {"condition_effect": 0.0})[0]
+    assert len(alarms({"spread_fakes": 0.0, "agreement": 0.4})) == 2
 
 
 def test_classifier_stays_as_it_is():

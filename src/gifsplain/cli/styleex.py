@@ -24,13 +24,13 @@ def styleex(
 
     from gifsplain.train import config as configuration
     from gifsplain.train.styleex import StyleExConfig
-    from gifsplain.train.styleex_run import WEIGHTS, train_styleex
+    from gifsplain.train.styleex_run import STEM, train_styleex
 
     if threads:
         torch.set_num_threads(threads)
     settings = configuration.load(StyleExConfig, config, overrides or ())
     outcome = train_styleex(settings, output, resume=resume)
-    typer.echo(f"wrote {output / WEIGHTS} after {outcome.step} steps")
+    typer.echo(f"wrote {output / STEM}.safetensors after {outcome.step} steps")
 
 
 def small_classifier(

@@ -19,6 +19,8 @@ from gifsplain.models.stylegan import State, StyleConfig, StyleNet
 from gifsplain.types import Images, Latents, ScoreMeaning
 
 STEM = "styleex-64"
+OWN_STEM = "styleex"
+"""Name of weights and card in the folder that `gifsplain train styleex` wrote."""
 
 
 @runtime_checkable

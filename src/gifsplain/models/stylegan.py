@@ -176,7 +176,7 @@ class StyledConv(nn.Module):
 
 
 class Mapping(nn.Module):
-    """Noise z to w: normalise, then linear layers at a hundredth of the learning rate."""
+    """Noise z to w: normalise, then linear layers at a hundredth of the learning rate, the last without activation."""
 
     def __init__(self, config: StyleConfig) -> None:
         super().__init__()
@@ -187,9 +187,27 @@ class Mapping(nn.Module):
     def forward(self, noise: Float[Tensor, "b z"]) -> Float[Tensor, "b d"]:
         """Codes w."""
         codes = noise * torch.rsqrt(noise.square().mean(1, keepdim=True) + 1e-8)
-        for layer in self.layers:
+        for layer in self.layers[:-1]:
             codes = activate(layer(codes)) * GAIN
-        return codes
+        return cast(Tensor, self.layers[-1](codes))
+
+    @torch.no_grad()
+    def match(self, codes: Float[Tensor, "n d"], samples: int = 4096) -> None:
+        """Change the last layer so that noise gets the mean and covariance of `codes`; close to them it moves little."""
+        last = cast(EqualLinear, self.layers[-1])
+        drawn = torch.randn(samples, codes.shape[1], generator=torch.Generator().manual_seed(0)).to(codes)
+        raw, wanted = self(drawn).double(), codes.double()
+        change = _covariance_power(wanted, 0.5) @ _covariance_power(raw, -0.5)
+        matrix = change @ last.matrix().double()
+        bias = change @ (last.bias.double() * last.rate - raw.mean(0)) + wanted.mean(0)
+        last.weight.copy_(matrix / last.scale)
+        last.bias.copy_(bias / last.rate)
+
+
+def _covariance_power(codes: Float[Tensor, "n d"], power: float) -> Float[Tensor, "d d"]:
+    """Symmetric power of the covariance; eigenvalues below a millionth of the largest are raised to it."""
+    values, vectors = torch.linalg.eigh(torch.cov(codes.T))
+    return (vectors * values.clamp_min(values[-1] * 1e-6).pow(power)) @ vectors.T
 
 
 class State(NamedTuple):

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from gifsplain.errors import WeightsError
 from gifsplain.io import files
-from gifsplain.models import builtin, foreign, networks, wrap
-from gifsplain.models.protocols import ModelCard
+from gifsplain.models import builtin, foreign, networks, styleex, wrap
+from gifsplain.models.protocols import Autoencoder, Classifier, ModelCard
 from gifsplain.types import ScoreMeaning
 
 CLASSIFIER = "classifier"
@@ -70,14 +70,23 @@ def load_autoencoder_net(folder: Path) -> tuple[networks.Autoencoder, dict[str, 
     return net.eval().requires_grad_(False), values
 
 
-def classifier(folder: Path) -> wrap.ImageClassifier:
+def is_styleex(folder: Path) -> bool:
+    """Whether `gifsplain train styleex` wrote the folder: it holds classifier and autoencoder in one file."""
+    return (folder / f"{styleex.OWN_STEM}.json").is_file()
+
+
+def classifier(folder: Path) -> Classifier:
     """A classifier from its training folder; scores are calibrated probabilities, 0.5 the operating point."""
+    if is_styleex(folder):
+        return styleex.load_styleex(folder=folder, stem=styleex.OWN_STEM).classifier
     net, values = load_classifier_net(folder)
     return wrap.ImageClassifier(_card(values), net, torch.sigmoid, 1, net)
 
 
-def autoencoder(folder: Path) -> wrap.ImageAutoencoder:
+def autoencoder(folder: Path) -> Autoencoder:
     """An autoencoder from its training folder."""
+    if is_styleex(folder):
+        return styleex.load_styleex(folder=folder, stem=styleex.OWN_STEM).autoencoder
     net, values = load_autoencoder_net(folder)
     return wrap.ImageAutoencoder(_card(values), net.encode, net.decode, net)
 

@@ -5,25 +5,33 @@ mapping and encoder learn together on the same fakes.
 """
 
 import copy
-import math
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gifsplain.models.small import SmallClassifier, normalised_difference
 from gifsplain.models.stylegan import Discriminator, StyleConfig, StyleNet
+from gifsplain.train import optimise
 from gifsplain.train import styleex_losses as losses
 from gifsplain.train.config import LoopConfig
-from gifsplain.train.rows import DataConfig
-from gifsplain.train.styleex_guards import Guards
+from gifsplain.train.rows import DataConfig, Table
+from gifsplain.train.styleex_guards import Guards, alarms
 from gifsplain.types import Images
+
+MATCHED = 512
+"""Least number of training images whose codes say where in W noise is put; four for each dimension of W."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,11 +59,20 @@ class StyleExConfig:
     steps: int = 8000
     warmup: int = 500
     """Steps of reconstruction alone before the discriminator joins."""
+    adversarial_every: int = 1
+    """Every so many steps the discriminator joins; the steps between learn reconstruction alone, from whole batches."""
+    match_every: int = 1000
+    """Every so many steps after the warm-up noise is given the encoder's mean and covariance in W; 0: never."""
     batch: int = 16
     rate: float = 2e-3
+    momentum: float = 0.0
+    """Of Adam for generator, mapping and encoder."""
+    decay_from: float = 1.0
+    """Share of the steps after which the learning rates fall, linearly, to a twentieth."""
     average: float = 0.998
     """Decay of the averaged weights of generator and encoder."""
     r1_every: int = 16
+    """Counted in steps of the discriminator."""
     path_every: int = 8
     latent_every: int = 4
     condition_dropout: float = 0.5
@@ -65,7 +82,8 @@ class StyleExConfig:
     evaluate_every: int = 500
     data: DataConfig = field(default_factory=lambda: DataConfig(sources=()))
     chances: dict[str, float] = field(default_factory=dict)
-    """How often an image is drawn, by the manifest's column `source`; 1 where nothing is said, 0 never."""
+    """How often an image is drawn, by the manifest's column `source`; 1 where nothing is said, 0 never. The weight of
+    its manifest multiplies it. Card and guards look at images that are drawn more often than once, if there are any."""
     classifier: Path = Path("classifier.safetensors")
     """The explained classifier: weights of `train small-classifier`."""
 
@@ -113,34 +131,57 @@ class StyleExTrainee:
         self.net = StyleNet(config.model).to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.critic = Discriminator(config.model).to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = copy.deepcopy(self.net).eval().requires_grad_(False)
-        self.optimiser = torch.optim.Adam(self.net.parameters(), lr=config.rate, betas=(0.0, 0.99))
+        self.optimiser = torch.optim.Adam(self.net.parameters(), lr=config.rate, betas=(config.momentum, 0.99))
         self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), lr=config.rate, betas=(0.0, 0.99))
         self.path_mean = torch.zeros((), device=fabric.device)
+        self.last = config.steps - 1
         self.show = show
         self.guards = Guards(self.classifier, config.model, data.held)
 
     def step(self, step: int) -> Mapping[str, Tensor]:
         """One update of the discriminator and one of generator, mapping and encoder."""
-        images = self.draw_images()
-        half = images.shape[0] // 2 if step >= self.config.warmup else images.shape[0]
+        self.prepare(step)
+        images, turn = self.draw_images(), critic_turn(self.config, step)
+        half = images.shape[0] if turn is None else images.shape[0] // 2
         with self.fabric.autocast():
             maps = self.classifier.maps(images)
             logits = self.classifier.head_logits(maps[-1])
             fake, codes, conditions = self.make_fakes(images[:half], torch.sigmoid(logits), images.shape[0] - half)
         log: dict[str, Tensor] = {}
-        if step >= self.config.warmup:
-            log |= self.train_critic(images, torch.sigmoid(logits), fake.detach(), conditions, step)
+        if turn is not None:
+            log |= self.train_critic(images, torch.sigmoid(logits), fake.detach(), conditions, turn)
         with self.fabric.autocast():
             terms = self.fidelity(images[:half], fake[:half], [m[:half] for m in maps], logits[:half])
-            if step >= self.config.warmup:
+            if turn is not None:
                 terms["adversarial"] = losses.adversarial_loss(self.critic(fake, conditions))
             if step % self.config.latent_every == 0:
                 terms["latent"] = F.l1_loss(self.net.encoder(fake), codes.detach()) * self.config.latent_every
         self.update(terms)
-        if self.config.weights.path and step >= self.config.warmup and step % self.config.path_every == 0:
+        if self.config.weights.path and turn is not None and turn % self.config.path_every == 0:
             log["path"] = self.regularise_paths()
         self.follow(step)
         return log | {name: term.detach() for name, term in terms.items()}
+
+    def prepare(self, step: int) -> None:
+        """Learning rates of this step; noise matched to the encoder when it is time."""
+        factor = rate_factor(self.config, step)
+        for optimiser in (self.optimiser, self.critic_optimiser):
+            optimise.set_rates(optimiser, factor)
+        after = step - self.config.warmup
+        if self.config.match_every and after >= 0 and (after % self.config.match_every == 0 or step == self.last):
+            self.match_noise(step)
+
+    @torch.no_grad()
+    def match_noise(self, step: int) -> None:
+        """Noise samples become samples of what is encoded: otherwise both live in regions of W apart."""
+        count = max(MATCHED, 4 * self.config.model.w_dim)
+        chosen = torch.multinomial(
+            self.data.chances, count, replacement=True, generator=torch.Generator().manual_seed(step)
+        )  # the same on every process
+        images = self.data.images[chosen]
+        for net in (self.net, self.averaged):
+            parts = [net.encoder(part.to(self.fabric.device).float() / 255) for part in images.split(64)]
+            net.mapping.match(torch.cat(parts).float())
 
     def draw_images(self) -> Images:
         """A batch of augmented training images, drawn with replacement."""
@@ -170,14 +211,14 @@ class StyleExTrainee:
         return self.net.decode(code), w, seen
 
     def train_critic(
-        self, images: Images, real: Float[Tensor, "b t"], fake: Images, conditions: Float[Tensor, "b t"], step: int
+        self, images: Images, real: Float[Tensor, "b t"], fake: Images, conditions: Float[Tensor, "b t"], turn: int
     ) -> dict[str, Tensor]:
-        """One update of the discriminator; R1 joins every `r1_every` steps."""
+        """Update number `turn` of the discriminator; R1 joins every `r1_every` of them."""
         with self.fabric.autocast():
             scores, fakes = self.critic(images, real), self.critic(fake, conditions)
             loss = losses.discriminator_loss(scores, fakes)
         log = {"critic": loss.detach(), "real": scores.detach().mean(), "fake": fakes.detach().mean()}
-        if step % self.config.r1_every == 0 and self.config.weights.r1:
+        if turn % self.config.r1_every == 0 and self.config.weights.r1:
             inputs = images.detach().requires_grad_(True)
             penalty = losses.gradient_penalty(self.critic(inputs, real.float()), inputs)
             loss = loss + self.config.weights.r1 / 2 * self.config.r1_every * penalty
@@ -238,10 +279,13 @@ class StyleExTrainee:
         torch._foreach_lerp_(ours, theirs, 1 - decay)
 
     def evaluate(self, step: int) -> Mapping[str, float]:
-        """The guards, on held-out images with the averaged weights."""
+        """The guards, on held-out images with the averaged weights; what is wrong after the warm-up is logged."""
+        found = self.guards.measure(self.averaged, self.fabric.device)
         if self.fabric.is_global_zero:
             self.show(self.averaged, step)
-        return self.guards.measure(self.averaged, self.fabric.device)
+            for sentence in alarms(found) if step > self.config.warmup else ():
+                logger.warning("step %d: %s", step, sentence)
+        return found
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a step changes."""
@@ -261,11 +305,21 @@ class StyleExTrainee:
         self.path_mean = state["path_mean"].to(self.fabric.device)
 
 
-def images_seen(config: StyleExConfig, step: int) -> int:
-    """Training images drawn after `step` steps."""
-    return step * config.batch
+def row_chances(config: StyleExConfig, table: Table) -> NDArray[np.float64]:
+    """How often each row is drawn: its source's entry in `chances` times the weight of its manifest."""
+    source = table.facts.get("source")
+    named = np.ones(len(table.names)) if source is None else source.map(lambda s: config.chances.get(s, 1.0)).to_numpy()
+    found: NDArray[np.float64] = named * table.weights
+    return found
 
 
-def passes(config: StyleExConfig, step: int, images: int) -> float:
-    """Mean number of times that each of `images` was drawn."""
-    return images_seen(config, step) / images if images else math.nan
+def critic_turn(config: StyleExConfig, step: int) -> int | None:
+    """Which turn of the discriminator `step` is, counted from 0; None where it does not take part."""
+    after = step - config.warmup
+    return after // config.adversarial_every if after >= 0 and after % config.adversarial_every == 0 else None
+
+
+def rate_factor(config: StyleExConfig, step: int) -> float:
+    """Learning rate by its full value: 1, from `decay_from` on down to a twentieth at the last step."""
+    start = config.decay_from * config.steps
+    return 1.0 if step < start else max(0.05, 1 - 0.95 * (step + 1 - start) / max(1.0, config.steps - start))

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from gifsplain.errors import InputError
+from gifsplain.errors import InputError, WeightsError
 from gifsplain.evaluate.quality import frechet_distance
 from gifsplain.explain import fits
 from gifsplain.io import files
@@ -22,7 +22,7 @@ from gifsplain.models.protocols import Pair
 from gifsplain.models.small import SmallClassifier
 from gifsplain.models.stylegan import StyleNet
 from gifsplain.train.data import Dataset
-from gifsplain.train.styleex import StyleExConfig
+from gifsplain.train.styleex import StyleExConfig, row_chances
 from gifsplain.types import Images
 
 
@@ -43,7 +43,8 @@ def write_model(
 ) -> Pair:
     """Write STEM.safetensors (half precision) and STEM.json, measured with the weights as stored; returns the pair.
 
-    The card's numbers are of the test split and of sources that `chances` draws more often than once.
+    The card's numbers are of the test split, or validation without one, and of sources that `chances` draws more often
+    than once.
     """
     weights, card_path = stem.with_suffix(".safetensors"), stem.with_suffix(".json")
     tensors = {f"net.{k}": v.detach().half().contiguous().cpu() for k, v in net.state_dict().items()}
@@ -63,10 +64,11 @@ def write_model(
     }
     files.write_text(card_path, json.dumps(card))
     pair = styleex.load_styleex(folder=stem.parent, stem=stem.name)
-    test = split_images(dataset, config, "test")
-    measured = measure(pair, *test)
+    split = "test" if (dataset.table.splits == "test").sum() > 1 else "val"
+    measured = measure(pair, *split_images(dataset, config, split))
+    measured["measured_on"] += f", split {split}"
     about = {key: value for key, value in vars(shipped).items() if key != "name"}
-    more = {**about, "images_seen": shipped.steps * config.batch, "condition": net.config.condition,
+    more = {**about, "images_drawn": shipped.steps * config.batch, "condition": net.config.condition,
             "parameters": sum(p.numel() for p in net.parameters()), **measured}  # fmt: skip
     files.write_text(card_path, json.dumps({**card, **more}, indent=2) + "\n")
     return styleex.load_styleex(folder=stem.parent, stem=stem.name)
@@ -75,10 +77,8 @@ def write_model(
 def split_images(dataset: Dataset, config: StyleExConfig, split: str) -> tuple[Images, Float[Tensor, "n t"]]:
     """Images and labels of a split, of the sources in favour."""
     rows = dataset.rows(split)
-    source = dataset.table.facts.get("source")
-    if source is not None:
-        favoured = np.array([config.chances.get(s, 1.0) > 1 for s in source.iloc[rows]])
-        rows = rows[favoured] if favoured.any() else rows
+    favoured = rows[row_chances(config, dataset.table)[rows] > 1]
+    rows = favoured if len(favoured) else rows
     return dataset.images(rows), dataset.labels(rows)
 
 
@@ -141,8 +141,50 @@ def _of_target(
     }
 
 
+def described(config: StyleExConfig, steps: int, images: int) -> Shipped:
+    """What the card of a training of one's own says."""
+    sources = ", ".join(Path(source.manifest).name for source in config.data.sources)
+    return Shipped(
+        name="styleex",
+        steps=steps,
+        data=f"{images} training images of {sources}",
+        terms="those of the data",
+        limits=f"{config.model.size} pixels; for research, not for diagnosis",
+        command="gifsplain train styleex CONFIG",
+    )
+
+
 def write_directions(pair: Pair, images: Images, folder: Path, settings: fits.FitSettings) -> Path:
     """Fit the population methods of a shipped pair on its validation images, beside its weights."""
     path = folder / f"directions-{fits.pair_key(pair)}.safetensors"
     fits.save(fits.fit_pair(pair, images, settings), path)
     return path
+
+
+def ship(run: Path, config: StyleExConfig, dataset: Dataset, shipped: Shipped, stem: Path, *, fit: int = 120) -> Pair:
+    """Write a finished training of RUN as STEM with its directions, ranked on `fit` validation images.
+
+    The directions of what STEM held before are deleted.
+    """
+    trained = styleex.load_styleex(folder=run, stem=styleex.OWN_STEM)
+    model = trained.autoencoder
+    assert isinstance(model, styleex.StyleAutoencoder)
+    former = set(_directions(stem))
+    pair = write_model(model.net, model.classifier, config, dataset, shipped, stem=stem)
+    images, _ = split_images(dataset, config, "val")
+    written = write_directions(pair, images[:fit], stem.parent, fits.FitSettings())
+    for path in former - {written}:
+        path.unlink()
+    return pair
+
+
+def _directions(stem: Path) -> list[Path]:
+    """The directions file of the model that is STEM now."""
+    if not stem.with_suffix(".json").is_file():
+        return []
+    try:
+        key = fits.pair_key(styleex.load_styleex(folder=stem.parent, stem=stem.name))
+    except WeightsError:
+        return []
+    path = stem.parent / f"directions-{key}.safetensors"
+    return [path] if path.is_file() else []

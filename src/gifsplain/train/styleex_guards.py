@@ -1,5 +1,6 @@
 """What is watched while a StyleEx trains: reconstructions keep the score, fakes do not collapse, the condition acts."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,12 @@ from gifsplain.models.small import SmallClassifier
 from gifsplain.models.stylegan import StyleConfig, StyleNet
 
 CHUNK = 64
+LEAST_SPREAD, MOST_SPREAD = 0.2, 2.5
+"""Of noise fakes, by the images': outside they have collapsed, or live where nothing is encoded."""
+LEAST_EFFECT = 0.002
+"""Mean change of pictures between both ends of the condition."""
+LEAST_AGREEMENT = 0.6
+"""Share of reconstructions on the image's side of 0.5; half is chance."""
 
 
 @dataclass(frozen=True)
@@ -48,3 +55,26 @@ class Guards:
         w = net.encoder(images)
         made = net.decode(net.code(w, p))
         return images, made, p, torch.sigmoid(self.classifier(made)), w
+
+
+def alarms(found: Mapping[str, float]) -> tuple[str, ...]:
+    """What is wrong with the measurements of the guards, one sentence each; nothing in a healthy training."""
+    checks = (
+        (
+            found["spread_fakes"] >= LEAST_SPREAD,
+            "samples hardly differ from each other; they have collapsed: lower rate or weights.adversarial",
+        ),
+        (
+            found["spread_fakes"] <= MOST_SPREAD,
+            "samples differ more than images; noise and encoder live apart in W: set match_every",
+        ),
+        (
+            found["agreement"] >= LEAST_AGREEMENT,
+            "reconstructions do not keep the score's side of 0.5: train longer or raise weights.classifier",
+        ),
+        (
+            found.get("condition_effect", 1.0) >= LEAST_EFFECT,
+            "the generator ignores its condition: lower condition_dropout or raise weights.classifier",
+        ),
+    )
+    return tuple(sentence for right, sentence in checks if not right)

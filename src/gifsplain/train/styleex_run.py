@@ -1,33 +1,34 @@
-"""A StyleEx training from a configuration to files: data in, weights and pictures out."""
+"""A StyleEx training from a configuration to files: data in, weights, card and pictures out."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torchvision.utils import save_image
 
 from gifsplain.errors import ConfigurationError
 from gifsplain.io import files
+from gifsplain.models import styleex
 from gifsplain.models.small import SmallClassifier
 from gifsplain.models.styleex import read_small_classifier
 from gifsplain.models.stylegan import StyleNet
 from gifsplain.train import config as configurations
 from gifsplain.train import data as datasets
-from gifsplain.train import loop
+from gifsplain.train import loop, styleex_card
+from gifsplain.train.data import Dataset
 from gifsplain.train.progress import make_reporter
-from gifsplain.train.styleex import StyleExConfig, StyleExData, StyleExTrainee
+from gifsplain.train.styleex import StyleExConfig, StyleExData, StyleExTrainee, row_chances
 
-WEIGHTS = "styleex.safetensors"
+STEM = styleex.OWN_STEM
 SHOWN = 16
 
 
 def train_styleex(config: StyleExConfig, folder: Path, *, resume: bool = False) -> loop.Outcome:
-    """Train into `folder`: checkpoints, history, pictures, and at the end the averaged weights in half precision.
+    """Train into `folder`: checkpoints, history, pictures; at the end a pair that `load_models(folder, folder)` gives.
 
-    The pictures (`samples`, `reconstructions`) stay in the run's folder: they show the training data.
+    That pair is `styleex.safetensors`, averaged weights in half precision and the explained classifier, and
+    `styleex.json`, its card. The pictures (`samples`, `reconstructions`) show the training data.
     """
     loop.prepare_folder(folder, resume=resume)
     saved = folder / "config.yaml"
@@ -36,7 +37,8 @@ def train_styleex(config: StyleExConfig, folder: Path, *, resume: bool = False) 
         configurations.require_same(configurations.load(StyleExConfig, saved), config, folder, free=free)
     configurations.save(config, saved)
     fabric = loop.make_fabric(config.loop)
-    data = load_data(config)
+    dataset = datasets.open_dataset(config.data)
+    data = load_data(config, dataset)
     classifier = read_small_classifier(config.classifier)
     if classifier.config.targets != config.model.targets or classifier.config.size != config.model.size:
         raise ConfigurationError(
@@ -48,33 +50,22 @@ def train_styleex(config: StyleExConfig, folder: Path, *, resume: bool = False) 
     plan = loop.Plan(config.steps, config.evaluate_every)
     outcome = loop.run(trainee, fabric, folder, config.loop, plan=plan, reporter=make_reporter("styleex"))
     if fabric.is_global_zero:
-        save_weights(trainee.averaged, folder / WEIGHTS)
+        net = trainee.averaged.to("cpu")
+        about = styleex_card.described(config, outcome.step, len(data.images))
+        styleex_card.write_model(net, classifier.to("cpu"), config, dataset, about, stem=folder / STEM)
     return outcome
 
 
-def load_data(config: StyleExConfig) -> StyleExData:
+def load_data(config: StyleExConfig, dataset: Dataset) -> StyleExData:
     """Training images with their chances, and the validation images that the guards look at."""
-    dataset = datasets.open_dataset(config.data)
     train, held = dataset.rows("train"), dataset.rows("val")
-    source = dataset.table.facts.get("source")
-    chances = (
-        np.ones(len(train))
-        if source is None
-        else source.iloc[train].map(lambda s: config.chances.get(s, 1.0)).to_numpy()
-    )
-    known = held if source is None else held[[config.chances.get(s, 1.0) > 1 for s in source.iloc[held]]]
+    chances = row_chances(config, dataset.table)
+    train, known = train[chances[train] > 0], held[chances[held] > 1]
     return StyleExData(
-        torch.from_numpy(np.ascontiguousarray(dataset.pixels[train[chances > 0]])),
-        torch.from_numpy(chances[chances > 0]).float(),
+        torch.from_numpy(np.ascontiguousarray(dataset.pixels[train])),
+        torch.from_numpy(chances[train]).float(),
         torch.from_numpy(np.ascontiguousarray(dataset.pixels[known if len(known) else held])),
     )
-
-
-def save_weights(net: StyleNet, path: Path) -> None:
-    """Half precision tensors with the configuration in the header; noise is not stored, there is none."""
-    state = {name: tensor.detach().half().contiguous().cpu() for name, tensor in net.state_dict().items()}
-    with files.atomic_path(path) as temporary:
-        save_file(state, temporary, metadata={"config": json.dumps(net.config.to_dict())})
 
 
 class _Pictures:
