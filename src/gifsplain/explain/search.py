@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
+from gifsplain.explain.curve import Curve
 from gifsplain.types import Stop
 
 
@@ -26,6 +27,11 @@ class Goal:
     def lack(self, score: float) -> float:
         """How much is missing; 0 or less once the wanted score is met."""
         return self.sign * (self.wanted - score)
+
+    @property
+    def aim(self) -> float:
+        """The middle of the scores that are accepted."""
+        return self.wanted + self.sign * self.tolerance / 2
 
     def met(self, score: float) -> bool:
         """Met, and by no more than the tolerance."""
@@ -84,13 +90,17 @@ def higher_goal(start: float, rise: float, *, ceiling: float, tolerance: float) 
     return Goal(start, max(start, ceiling), 1, Stop.SCORE_BOUND, tolerance)
 
 
-def search(goal: Goal, limits: Limits, first: float) -> Search:
-    """Bracket the wanted score by growing steps, then close in on it (Chandrupatla 1997) within the tolerance.
+def search(goal: Goal, limits: Limits, first: float, curve: Curve | None = None) -> Search:
+    """Bracket the wanted score by growing steps, then close in on it within the tolerance.
+
+    Each step goes where the points measured so far say that the score is met (`Curve.meets`); where they say nothing, or
+    the bracket does not shrink, by a secant or a step of Chandrupatla (1997).
 
     Args:
         goal: What to reach.
         limits: Where to give up.
         first: First strength to try (its sign is ignored); a good guess saves evaluations.
+        curve: What is known of the score already; the searches of both sides may share one.
 
     Returns:
         As the generator's value: `REACHED` (or the goal's own word) when the score meets the wanted one by no more than
@@ -100,11 +110,11 @@ def search(goal: Goal, limits: Limits, first: float) -> Search:
     if goal.lack(goal.start) <= 0:
         return Found(base, goal.reached, (base,))
     trail = [base]
-    bracket, stop = yield from _expand(goal, limits, first, trail)
+    known = curve if curve is not None else Curve(goal.start, probability=False)
+    bracket, stop = yield from _expand(goal, limits, first, trail, known)
     if bracket is None:
         return Found(_best(goal, limits, trail), stop, tuple(trail))
-    near, far = bracket
-    met = yield from _close_in(goal, limits, near, far, trail)
+    met = yield from _close_in(goal, limits, bracket, trail, known)
     if met is not None:
         return Found(met, goal.reached, tuple(trail))
     if len(trail) > limits.evaluations:
@@ -132,20 +142,21 @@ def _best(goal: Goal, limits: Limits, trail: Sequence[Measurement]) -> Measureme
 
 
 def _ask(
-    strength: float, goal: Goal, trail: list[Measurement]
+    strength: float, goal: Goal, trail: list[Measurement], curve: Curve
 ) -> Generator[list[float], list[Measurement], Measurement]:
     (point,) = yield [goal.sign * strength]
     trail.append(point)
+    curve.add(point.strength, point.score)
     return point
 
 
 def _expand(
-    goal: Goal, limits: Limits, first: float, trail: list[Measurement]
+    goal: Goal, limits: Limits, first: float, trail: list[Measurement], curve: Curve
 ) -> Generator[list[float], list[Measurement], tuple[tuple[Measurement, Measurement] | None, Stop]]:
     """Grow the strength until the goal lies between two measurements or a limit ends it."""
     previous, worse, strength = trail[0], 0, min(abs(first), limits.strength)
     while len(trail) <= limits.evaluations:
-        point = yield from _ask(strength, goal, trail)
+        point = yield from _ask(strength, goal, trail, curve)
         if not _allowed(limits, point):
             return (previous, point), Stop.PIXEL_LIMIT
         if goal.lack(point.score) <= 0:
@@ -155,7 +166,10 @@ def _expand(
             return None, Stop.TURNED
         if strength >= limits.strength:
             return None, limits.stop_at
-        strength = min(strength * _growth(goal, previous, point), limits.strength)
+        ahead = curve.meets(goal.aim)
+        ahead = ahead * goal.sign / strength if ahead is not None else 0.0
+        growth = ahead if not worse and 1.02 <= ahead <= 4.0 else _growth(goal, previous, point)
+        strength = min(strength * growth, limits.strength)
         previous = point
     return None, Stop.BUDGET
 
@@ -170,11 +184,12 @@ def _growth(goal: Goal, before: Measurement, now: Measurement) -> float:
 
 
 def _close_in(
-    goal: Goal, limits: Limits, near: Measurement, far: Measurement, trail: list[Measurement]
+    goal: Goal, limits: Limits, bracket: tuple[Measurement, Measurement], trail: list[Measurement], curve: Curve
 ) -> Generator[list[float], list[Measurement], Measurement | None]:
     """Root finding on the bracket; a frame beyond the pixel limit counts as beyond the goal.
 
-    Aims at half the tolerance beyond the wanted score, so that an accepted score has always met it.
+    Aims at half the tolerance beyond the wanted score, so that an accepted score has always met it. Ends without one
+    where a frame uses up the pixel limit to within a hundredth.
     """
 
     def error(point: Measurement) -> float:
@@ -182,13 +197,17 @@ def _close_in(
             return -max(abs(goal.lack(goal.start)), goal.tolerance)
         return goal.lack(point.score) + goal.tolerance / 2
 
+    near, far = bracket
     if goal.met(far.score) and _allowed(limits, far):
         return far
     a, b, c = far, near, far
-    part = _secant(error(b), error(a))
+    part, widths = _secant(error(b), error(a)), [math.inf, math.inf]
     while len(trail) <= limits.evaluations:
         strength = abs(a.strength) + part * (abs(b.strength) - abs(a.strength))
-        point = yield from _ask(strength, goal, trail)
+        if abs(b.strength - a.strength) < 0.5 * widths[-2]:  # two steps have halved the bracket: interpolation works
+            strength = _informed(goal, limits, sorted((a, b), key=lambda point: abs(point.strength)), curve, strength)
+        widths.append(abs(b.strength - a.strength))
+        point = yield from _ask(strength, goal, trail, curve)
         if _allowed(limits, point) and goal.met(point.score):
             return point
         if (error(point) > 0) == (error(a) > 0):
@@ -197,10 +216,29 @@ def _close_in(
             c, b = b, a
         a = point
         width = abs(b.strength - a.strength)
-        if width <= 1e-4 * max(abs(a.strength), abs(b.strength)):
+        if width <= 1e-4 * max(abs(a.strength), abs(b.strength)) or _used_up(limits, a, b):
             return None
         part = _chandrupatla(error(a), error(b), error(c), a.strength, b.strength, c.strength)
     return None
+
+
+def _informed(goal: Goal, limits: Limits, bracket: Sequence[Measurement], curve: Curve, otherwise: float) -> float:
+    """Where the curve meets the goal, or the pixel limit is reached if that comes first; only inside the bracket."""
+    near, far = bracket
+    low, high = abs(near.strength), abs(far.strength)
+    guesses = [] if (met := curve.meets(goal.aim)) is None else [met * goal.sign]
+    if far.pixel_change > limits.pixel > near.pixel_change and math.isfinite(far.pixel_change):
+        share = (0.995 * limits.pixel - near.pixel_change) / (far.pixel_change - near.pixel_change)
+        guesses.append(low + share * (high - low))
+    inside = [guess for guess in guesses if low < guess < high]
+    margin = 1e-3 * (high - low)
+    return min(max(min(inside), low + margin), high - margin) if inside else otherwise
+
+
+def _used_up(limits: Limits, a: Measurement, b: Measurement) -> bool:
+    """Whether one end of the bracket is beyond the pixel limit and the other just below it."""
+    less, more = sorted((a.pixel_change, b.pixel_change))
+    return 0.99 * limits.pixel <= less <= limits.pixel < more
 
 
 def _secant(near: float, far: float) -> float:

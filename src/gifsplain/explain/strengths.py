@@ -8,11 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gifsplain.explain.curve import Curve
 from gifsplain.explain.jobs import Job, Stage
 from gifsplain.explain.policies import POLICIES
 from gifsplain.explain.search import Goal, Limits, Measurement, Search, drive, higher_goal, lower_goal, search
 from gifsplain.explain.settings import Settings
-from gifsplain.types import Stop
+from gifsplain.types import ScoreMeaning, Stop
 
 
 @dataclass(frozen=True)
@@ -43,45 +44,39 @@ def choose(stage: Stage, jobs: Sequence[Job], settings: Settings) -> list[Range]
     return _published(stage, jobs, settings)
 
 
-def first_step(job: Job, goal: Goal, limits: Limits) -> float:
-    """Where the logit's slope says that the wanted score is, within a thousandth and a fifth of the limit."""
-    fallback = limits.strength / 50
-    slope = job.move.slope
-    if not slope or not (0 < goal.start < 1 and 0 < goal.wanted < 1):
-        return fallback
-    aim = goal.wanted + goal.sign * goal.tolerance / 2  # the middle of what is accepted
-    ahead = abs(_logit(aim) - _logit(goal.start)) / slope
-    return min(max(ahead, limits.strength / 1000), limits.strength / 5)
+def first_step(curve: Curve, goal: Goal, limits: Limits) -> float:
+    """Where the slope says that the wanted score is, within a thousandth and a fifth of the limit."""
+    ahead = curve.meets(goal.aim)
+    if ahead is None:
+        return limits.strength / 50
+    return min(max(abs(ahead), limits.strength / 1000), limits.strength / 5)
 
 
-def _logit(probability: float) -> float:
-    kept = min(max(probability, 1e-6), 1 - 1e-6)
-    return math.log(kept / (1 - kept))
+def curve_of(stage: Stage, job: Job) -> Curve:
+    """What is known of a job's score before its search: its start, and its slope where the score is a probability."""
+    probability = stage.pair.classifier.card.meaning is not ScoreMeaning.LOGIT
+    return Curve(float(job.baseline_scores[job.target]), probability, job.move.slope)
 
 
 def _exact(stage: Stage, jobs: Sequence[Job], settings: Settings) -> list[Range]:
     searches: list[Search] = []
     owners: list[tuple[int, int]] = []
-    for number, job in enumerate(jobs):
+    curves = [curve_of(stage, job) for job in jobs]
+    for number, (job, curve) in enumerate(zip(jobs, curves, strict=True)):
         if job.move.slope == 0.0:
             continue
-        start = float(job.baseline_scores[job.target])
         limits = Limits(_strength_limit(job, settings), settings.pixel_limit, settings.evaluations)
-        goals = (
-            [lower_goal(start, settings.drop, floor=settings.floor, tolerance=settings.tolerance)]
-            if settings.drop
-            else []
-        )
-        if settings.rise:
-            goals.append(higher_goal(start, settings.rise, ceiling=settings.ceiling, tolerance=settings.tolerance))
-        for goal in goals:
-            searches.append(search(goal, limits, first_step(job, goal, limits)))
+        for goal in _goals(curve.start, settings):
+            searches.append(search(goal, limits, first_step(curve, goal, limits), curve))
             owners.append((number, goal.sign))
 
     def measure(asked: list[tuple[int, float]]) -> list[Measurement]:
         places = [(owners[index][0], strength) for index, strength in asked]
         stage.evaluate(jobs, places)
-        return [stage.measurement(jobs[number], strength) for number, strength in places]
+        points = [stage.measurement(jobs[number], strength) for number, strength in places]
+        for (number, _), point in zip(places, points, strict=True):
+            curves[number].add(point.strength, point.score)  # both sides learn from it before either goes on
+        return points
 
     found = dict(zip(owners, drive(searches, measure), strict=True))
     ranges = []
@@ -94,6 +89,16 @@ def _exact(stage: Stage, jobs: Sequence[Job], settings: Settings) -> list[Range]
         grid = tuple(spaced(*bounds, settings.frame_count).tolist()) if bounds != (0.0, 0.0) else (0.0,)
         ranges.append(Range(grid, low.stop if low else Stop.NOT_SEARCHED, high.stop if high else Stop.NOT_SEARCHED))
     return ranges
+
+
+def _goals(start: float, settings: Settings) -> list[Goal]:
+    """The sides that are searched."""
+    goals = []
+    if settings.drop:
+        goals.append(lower_goal(start, settings.drop, floor=settings.floor, tolerance=settings.tolerance))
+    if settings.rise:
+        goals.append(higher_goal(start, settings.rise, ceiling=settings.ceiling, tolerance=settings.tolerance))
+    return goals
 
 
 def _strength_limit(job: Job, settings: Settings) -> float:
