@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_batch
-import torch
 
 from gifsplain.batch import worker as worker_module
 from gifsplain.batch.job import Job, Models, Outputs
@@ -90,18 +89,14 @@ def test_a_case_that_breaks_its_batch_fails_alone(job: Job, monkeypatch: pytest.
     ]
 
 
-def test_running_out_of_memory_halves_the_batch(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, sizes = worker_module.explain_with, []
-
-    def hungry(name: str, pair: Any, pictures: Any, targets: Any, settings: Settings, *, cases: Any) -> Any:
-        sizes.append(settings.batch)
-        if settings.batch > 1:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(name, pair, pictures, targets, settings, cases=cases)
-
-    monkeypatch.setattr(worker_module, "explain_with", hungry)
-    assert run(job).rows == 14
-    assert sizes[:3] == [4, 2, 1] and set(sizes[3:]) == {1}
+@pytest.mark.parametrize("method", ["latentshift", "grad"])
+def test_running_out_of_memory_halves_the_batch(job: Job, method: str) -> None:
+    tiny_batch.SIZES.clear()
+    hungry = replace(job, method=method, models=Models("tiny_batch:classifier", "tiny_batch:hungry"))
+    assert run(hungry).rows == 14
+    assert max(tiny_batch.SIZES) > tiny_batch.FITS
+    failed = [place for place, size in enumerate(tiny_batch.SIZES) if size > tiny_batch.FITS]
+    assert len(failed) <= 2  # learnt for good
 
 
 def test_media_and_arrays_are_written(job: Job) -> None:

@@ -57,6 +57,25 @@ def stumbling() -> wrap.ImageAutoencoder:
     return wrap.autoencoder(Stumbling(), name="means", size=SIZE)
 
 
+SIZES: list[int] = []
+"""Sizes of the batches that `hungry` was given."""
+FITS = 1
+
+
+class Hungry(Code):
+    """Has memory for one image at once."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        SIZES.append(len(z))
+        if len(z) > FITS:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().decode(z)
+
+
+def hungry() -> wrap.ImageAutoencoder:
+    return wrap.autoencoder(Hungry(), name="means", size=SIZE)
+
+
 def write_images(folder: Path, count: int, *, seed: int = 0) -> None:
     """`count` grey pictures of noise, all different."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -107,6 +107,18 @@ def test_evaluations_that_become_frames_are_not_repeated() -> None:
     assert made.cost.decodes <= 21 + 10
 
 
+def test_a_byte_budget_makes_batches_smaller_and_changes_nothing() -> None:
+    pictures = [picture(seed) for seed in range(5)]
+    free = explain(pair(), LatentShift(), pictures, ["A", "B"], Settings(frames=5))
+    tight, models = Settings(frames=5, memory=100_000), pair()
+    held = explain(models, LatentShift(), pictures, ["A", "B"], tight)
+    assert models.budget.measured > 0 and models.budget.size == max(1, 100_000 // models.budget.measured)
+    for one, other in zip(free, held, strict=True):
+        assert (one.case, one.target) == (other.case, other.target)
+        torch.testing.assert_close(one.frames, other.frames, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(one.map, other.map, atol=1e-5, rtol=1e-4)
+
+
 def test_fixed_strengths_are_not_searched() -> None:
     made = one(Settings(strengths=(-2.0, 1.0), frames=7))
     assert made.stop is Stop.NOT_SEARCHED

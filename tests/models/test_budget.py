@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gifsplain.models.budget import Budget, in_chunks, out_of_memory, peak_bytes
+from gifsplain.models.budget import Budget, free_bytes, in_chunks, in_parts, out_of_memory, peak_bytes
 
 
 @given(count=st.integers(1, 40), fits=st.integers(1, 12), size=st.integers(1, 64))
@@ -75,3 +75,17 @@ def test_peak_counts_what_is_alive_at_the_same_time() -> None:
             net(torch.zeros(count, 1, 34, 34))
         peaks.append(peak())
     assert peaks[1] == pytest.approx(4 * peaks[0], rel=0.05)
+
+
+@given(count=st.integers(0, 60), wanted=st.integers(1, 20), size=st.integers(1, 20))
+def test_parts_cover_all_and_are_nearly_equal(count: int, wanted: int, size: int) -> None:
+    parts = in_parts(lambda part: list(range(count))[part], count, Budget(size=size), wanted)
+    assert [item for part in parts for item in part] == list(range(count))
+    sizes = [len(part) for part in parts]
+    assert len(parts) == -(-count // min(wanted, size))
+    assert not sizes or max(sizes) - min(sizes) <= 1
+
+
+def test_what_is_free_is_known_here() -> None:
+    free = free_bytes(torch.device("cpu"))
+    assert free is None or free > 1_000_000

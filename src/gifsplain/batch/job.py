@@ -12,7 +12,7 @@ from gifsplain.explain.settings import Settings
 from gifsplain.io.manifest import Case
 from gifsplain.models.protocols import Pair
 
-NOT_NUMBERS = ("batch",)
+NOT_NUMBERS = ("batch", "memory")
 """Settings that change how fast a result is made, not what it is."""
 
 

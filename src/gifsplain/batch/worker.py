@@ -1,12 +1,11 @@
 """One process at work: threads read ahead, the main thread computes, threads encode behind, parts are committed."""
 
-import logging
 import resource
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 
 from gifsplain.batch.job import Job
 from gifsplain.batch.plan import Item, Part
@@ -14,15 +13,11 @@ from gifsplain.batch.rows import Failure, Row, make_failure, make_row
 from gifsplain.batch.store import Store
 from gifsplain.errors import InputError
 from gifsplain.explain.methods import explain_with
-from gifsplain.explain.settings import Settings
 from gifsplain.io import run_folder
 from gifsplain.io.images import load_image
-from gifsplain.models.budget import free_memory, out_of_memory
 from gifsplain.models.protocols import Pair
 from gifsplain.render.directory import write_explanation
 from gifsplain.types import Explanation, Picture
-
-log = logging.getLogger(__name__)
 
 Stat = tuple[int, int]
 Loaded = tuple[Item, Picture, Stat] | tuple[Item, BaseException, Stat]
@@ -71,7 +66,6 @@ class Worker:
         self.pair = pair
         self.store = store
         self.report = report
-        self.settings = job.settings
         self.clock = Clock()
 
     def run(self, parts: Sequence[Part]) -> Clock:
@@ -159,7 +153,8 @@ class Worker:
         """Explanations of a group; when the group fails, of each of its cases and targets alone."""
         owners = [(item, stat) for item, _, stat in group for _ in targets]
         try:
-            made = self._explain_fitting([p for _, p, _ in group], targets, [item.case.name for item, _, _ in group])
+            pictures, names = [picture for _, picture, _ in group], [item.case.name for item, _, _ in group]
+            made = explain_with(self.job.method, self.pair, pictures, targets, self.job.settings, cases=names)
             return list(zip(owners, made, strict=True))
         except Exception as error:
             if len(group) == 1 and len(targets) == 1:
@@ -167,20 +162,6 @@ class Worker:
                 return []
         alone = [([one], [target]) for one in group for target in targets]
         return [found for one, target in alone for found in self._together(one, target, opened)]
-
-    def _explain_fitting(
-        self, pictures: Sequence[Picture], targets: Sequence[str], names: Sequence[str]
-    ) -> list[Explanation]:
-        """Explanations with the largest batch that fits: out of memory halves it for good."""
-        while True:
-            try:
-                return explain_with(self.job.method, self.pair, pictures, targets, self.settings, cases=names)
-            except Exception as error:
-                if not out_of_memory(error) or self.settings.batch == 1:
-                    raise
-                self.settings = smaller(self.settings)
-                log.warning("memory ran out; going on with batches of %d", self.settings.batch)
-            free_memory()
 
     def _row(self, explanation: Explanation, item: Item, stat: Stat) -> Row:
         folder = run_folder.media_folder("", explanation.case, explanation.target)
@@ -212,8 +193,3 @@ class Worker:
         self.store.commit(opened.part, rows, opened.failures)
         self.clock.rows += len(rows)
         self.clock.failures += len(opened.failures)
-
-
-def smaller(settings: Settings) -> Settings:
-    """The same settings with half the batch."""
-    return replace(settings, batch=max(1, settings.batch // 2))

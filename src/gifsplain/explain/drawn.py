@@ -13,6 +13,7 @@ from gifsplain.explain import checks, record
 from gifsplain.explain.attribution import MapMethod
 from gifsplain.explain.run import target_index
 from gifsplain.explain.settings import Settings
+from gifsplain.models.budget import in_parts
 from gifsplain.models.prepare import to_images
 from gifsplain.models.protocols import Pair
 from gifsplain.types import Cost, Explanation, Images, Latents, Map, Picture, Scores, Stop
@@ -50,11 +51,12 @@ class DrawnMap:
             raise InputError(f"expected at least one picture and one target, got {len(pictures)} and {len(targets)}")
         names = list(cases) if cases is not None else [picture.provenance.name for picture in pictures]
         indices = [target_index(pair.classifier.card, target) for target in targets]
-        results: list[Explanation] = []
-        for start in range(0, len(pictures), settings.batch):
-            part = slice(start, start + settings.batch)
-            results += self._part(pair, pictures[part], names[part], indices, settings)
-        return results
+
+        def work(part: slice) -> list[Explanation]:
+            return self._part(pair, pictures[part], names[part], indices, settings)
+
+        parts = in_parts(work, len(pictures), pair.budget, settings.batch)
+        return [one for part in parts for one in part]
 
     def _part(
         self, pair: Pair, pictures: Sequence[Picture], names: Sequence[str], indices: Sequence[int], settings: Settings

@@ -10,6 +10,7 @@ from torch import Tensor
 from gifsplain.explain.compose import Composition, compose
 from gifsplain.explain.moves import Move
 from gifsplain.explain.search import Measurement
+from gifsplain.models.budget import in_chunks, in_parts
 from gifsplain.models.protocols import Pair
 from gifsplain.types import Images
 
@@ -46,13 +47,12 @@ class Stage:
 
     def score(self, images: Images) -> Float[Tensor, "b t"]:
         """Scores of all targets, in chunks."""
-        return torch.cat([self.pair.classifier.scores(part) for part in images.split(self.batch)])
+        return in_chunks(self.pair.classifier.scores, images, self.pair.budget, self.batch)
 
     def evaluate(self, jobs: Sequence[Job], asked: Sequence[tuple[int, float]]) -> None:
         """Decode, compose and score the frames that `asked` names as (job, strength) and that no job has yet."""
         missing = [(j, s) for j, s in dict.fromkeys(asked) if s not in jobs[j].frames]
-        for start in range(0, len(missing), self.batch):
-            self._chunk(jobs, missing[start : start + self.batch])
+        in_parts(lambda part: self._chunk(jobs, missing[part]), len(missing), self.pair.budget, self.batch)
 
     def _chunk(self, jobs: Sequence[Job], chunk: Sequence[tuple[int, float]]) -> None:
         latents = torch.cat(

@@ -16,6 +16,7 @@ from gifsplain.explain.maps import MAPS
 from gifsplain.explain.moves import DirectionFinder
 from gifsplain.explain.settings import Settings
 from gifsplain.explain.strengths import Range
+from gifsplain.models.budget import in_parts, peak_bytes
 from gifsplain.models.prepare import to_images
 from gifsplain.models.protocols import ModelCard, Pair
 from gifsplain.types import Cost, Explanation, Images, Picture, Scores
@@ -68,11 +69,22 @@ def explain(
     if len(names) != len(pictures):
         raise InputError(f"expected one case name for each of {len(pictures)} pictures, got {len(names)}")
     indices = [target_index(pair.classifier.card, target) for target in targets]
+    if settings.memory is not None:
+        pair.budget.bytes = settings.memory
     results: list[Explanation] = []
-    size = max(1, settings.batch // len(targets))
-    for start in range(0, len(pictures), size):
-        part = slice(start, start + size)
-        results += _explain_part(pair, finder, pictures[part], names[part], indices, settings)
+    if pair.budget.bytes is not None and not pair.budget.measured:
+        with peak_bytes() as peak:  # the first picture alone tells what one takes
+            results += _explain_part(pair, finder, pictures[:1], names[:1], indices, replace(settings, batch=1))
+        pair.budget.fit(peak())
+    begun = len(results) // len(targets)
+
+    def work(part: slice) -> list[Explanation]:
+        own = slice(begun + part.start, begun + part.stop)
+        return _explain_part(pair, finder, pictures[own], names[own], indices, settings)
+
+    wanted = max(1, settings.batch // len(targets))
+    for made in in_parts(work, len(pictures) - begun, pair.budget, wanted):
+        results += made
     return results
 
 

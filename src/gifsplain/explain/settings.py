@@ -42,6 +42,8 @@ class Settings:
     """For methods that draw random numbers."""
     batch: int = 16
     """Most images that pass through a network at once."""
+    memory: int | None = None
+    """Bytes that a batch may take; it is made smaller where one image takes too many. None: until memory runs out."""
 
     def __post_init__(self) -> None:
         checks = {
@@ -50,6 +52,7 @@ class Settings:
             "frames must be 2 or more": self.frames is None or self.frames >= 2,
             "tolerance must be above 0": self.tolerance > 0,
             "batch must be 1 or more": self.batch >= 1,
+            "memory must be above 0": self.memory is None or self.memory > 0,
             f"policy must be one of exact, {', '.join(POLICIES)}": self.policy == "exact" or self.policy in POLICIES,
             f"map must be one of {', '.join(MAPS)}": self.map is None or self.map in MAPS,
             "strengths must be (lowest <= 0, highest >= 0) and not both 0": self.strengths is None

@@ -6,7 +6,8 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,56 +16,87 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _CPU_MESSAGES = ("not enough memory", "can't allocate memory", "cannot allocate memory")
+
+
+UNLIMITED = 1 << 30
 
 
 @dataclass
 class Budget:
-    """How many bytes a batch may take, and the batch size that was learnt from it.
+    """How many images may pass through the networks at once, as far as memory goes; learnt on the way.
 
-    `size` starts as the largest that is wanted. It is lowered when one image is found to take more than its share and
-    halved each time memory runs out; it stays low, so that a long run meets the limit once.
+    `size` is lowered when one image is found to take more than its share of the bytes, and halved each time memory runs
+    out; it stays low, so that a long run meets the limit once.
     """
 
     bytes: int | None = None
     """None sets no limit: only running out of memory lowers `size`."""
-    size: int = 16
+    size: int = UNLIMITED
+    measured: int = 0
+    """Bytes that one image was found to take; 0 before."""
 
     def fit(self, bytes_each: int) -> None:
         """Lower `size` to what images of so many bytes allow; never below 1."""
+        self.measured = max(self.measured, bytes_each)
         if self.bytes is not None and bytes_each > 0:
             self.size = max(1, min(self.size, self.bytes // bytes_each))
 
-    def halve(self) -> None:
-        """Half of the batch; called after memory ran out."""
-        self.size = max(1, self.size // 2)
+    def most(self, wanted: int) -> int:
+        """The batch size to use where `wanted` is the largest that is asked for."""
+        return max(1, min(wanted, self.size))
+
+    def halve(self, failed: int) -> None:
+        """Half of the batch that failed; called after memory ran out."""
+        self.size = max(1, failed // 2)
 
 
-def in_chunks(work: Callable[[Tensor], Tensor], items: Tensor, budget: Budget) -> Tensor:
-    """`work(items)` computed in batches of at most `budget.size`, in order; the same as in one piece.
+def in_parts(work: Callable[[slice], T], count: int, budget: Budget, wanted: int = UNLIMITED) -> list[T]:
+    """`work` on consecutive slices that cover `count` items, each at most `wanted` and what the budget allows.
 
-    `work` must treat every item for itself and keep nothing when it fails.
+    Slices are nearly equal: 21 items in parts of 16 are 11 and 10. After running out of memory the batch is halved and the
+    work goes on where it stood; `work` must treat every item for itself and keep nothing when it fails.
 
     Raises:
         RuntimeError: What `work` raised when even one item does not fit, and every other error of it.
     """
-    done: list[Tensor] = []
+    done: list[T] = []
     start = 0
-    while start < len(items) or not done:
-        part = items[start : start + budget.size]
+    while start < count:
+        left = count - start
+        step = -(-left // -(-left // budget.most(wanted)))
         try:
-            done.append(work(part))
+            done.append(work(slice(start, start + step)))
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error) or len(part) <= 1:
+            if not out_of_memory(error) or step <= 1:
                 raise
-            budget.size = len(part)
-            budget.halve()
-            log.warning("memory ran out with %d images at once; going on with %d", len(part), budget.size)
+            budget.halve(step)
+            log.warning("memory ran out with %d images at once; going on with %d", step, budget.size)
         else:
-            start += len(part)
+            start += step
             continue
         free_memory()
-    return torch.cat(done)
+    return done
+
+
+def in_chunks(work: Callable[[Tensor], Tensor], items: Tensor, budget: Budget, wanted: int = UNLIMITED) -> Tensor:
+    """`work(items)` computed in parts as by `in_parts`; the same as in one piece."""
+    if len(items) == 0:
+        return work(items)
+    return torch.cat(in_parts(lambda part: work(items[part]), len(items), budget, wanted))
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Bytes that are free on a device; None where nothing tells."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return None
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gifsplain.models.budget import Budget
 from gifsplain.types import Images, Latents, ScoreMeaning
 
 
@@ -72,6 +73,8 @@ class Pair:
     autoencoder: Autoencoder
     device: torch.device = torch.device("cpu")
     """Where both live; `explain` sends images there."""
+    budget: Budget = field(default_factory=Budget, compare=False, repr=False)
+    """How large a batch may be, as learnt so far."""
 
     @property
     def targets(self) -> tuple[str, ...]:
