@@ -2,11 +2,12 @@
 
 import dataclasses
 
+import pandas as pd
 import pytest
 import torch
 
 from gifsplain.errors import InputError
-from gifsplain.evaluate import directions, directions_report
+from gifsplain.evaluate import directions, directions_cost, directions_report
 from gifsplain.explain import fits
 from gifsplain.explain.methods import METHODS, explain_with
 from gifsplain.explain.optimise import LatentOptimisation, PathMove
@@ -17,7 +18,7 @@ from gifsplain.types import Picture, Provenance
 from . import planted
 
 PLAN = directions.DirectionsPlan(
-    strengths=(1.0, 4.0, 8.0), shifts=(1.0, 3.0), rank_at=2.0, candidates=6, kept=3, attfind_images=6
+    strengths=(1.0, 4.0, 8.0), shifts=(1.0, 3.0), rank_at=2.0, candidates=6, kept=3, attfind_images=6, local=4
 )
 
 
@@ -33,17 +34,17 @@ def measured(pair):
 
 
 def test_every_method_is_measured_with_its_controls(measured):
-    tried, costs = measured
-    assert {t.method for t in tried} == {"eigenfind", "pca", "random", "mean-gradient", "probe", "gradient", "attfind"}
-    by_name = {cost.method: cost for cost in costs}
+    methods = {"eigenfind", "eigenfind-local", "pca", "random", "mean-gradient", "probe", "gradient", "attfind"}
+    assert {t.method for t in measured.tried} == methods
+    by_name = {cost.method: cost for cost in measured.costs}
+    assert len(by_name) == len(measured.costs)
     assert by_name["eigenfind"].forwards == 24 * (1 + 2 * 6)
     assert by_name["attfind"].forwards == 6 * (1 + 2 * 8)
 
 
 def test_explained_is_what_the_classifier_says_of_the_drawn_picture(pair, measured):
-    tried, _ = measured
     held = planted.latents(40)[24:]
-    item = next(t for t in tried if t.method == "mean-gradient" and t.target == "wanted" and t.raises)
+    item = next(t for t in measured.tried if t.method == "mean-gradient" and t.target == "wanted" and t.raises)
     z = pair.autoencoder.encode(pair.autoencoder.decode(planted.latents(40)[:24]))
     sigma = directions.common_spread(z, 6)
     step = fits.target_directions(pair, z, fits.FitSettings())["mean-gradient"]["wanted"].steps[0]
@@ -56,7 +57,7 @@ def test_explained_is_what_the_classifier_says_of_the_drawn_picture(pair, measur
 
 
 def test_planted_direction_beats_random_ones_at_equal_length(measured):
-    rows = directions.case_rows(measured[0])
+    rows = directions.case_rows(measured.tried)
     rows = rows[(rows["target"] == "wanted") & (rows["selection"] == "best") & (rows["by"] == "length")]
     share = rows.groupby(["method", "at"])["explained"].mean()
     assert share["eigenfind", 1.0] > share["random", 1.0]
@@ -74,17 +75,103 @@ def test_budget_rows_are_the_least_change_that_explains():
 
 
 def test_report_is_written_with_ratios_and_words(measured, tmp_path):
-    tried, costs = measured
-    rows = directions.case_rows(tried)
+    rows = directions.case_rows(measured.tried)
     rows["patient"] = rows["image"].astype(str)
-    report = directions_report.make(rows, costs)
-    directions_report.write(report, rows, tmp_path)
+    quality = directions_cost.quality_rows(measured.found, measured.stage, ("wanted", "other"), limit=0.1)
+    report = directions_report.make(rows, measured.costs, quality)
+    directions_report.write(report, rows, quality, tmp_path)
     ratio = report.costs.set_index("method").loc["attfind", "forwards_by_eigenfind"]
     assert ratio == pytest.approx((1 + 2 * 8) / (1 + 2 * 6))
     assert any("random directions" in sentence for sentence in report.words)
     assert {p.name for p in tmp_path.iterdir()} == {
-        "rows.csv", "shares.csv", "costs.csv", "tables.md", "words.txt", "directions.png",
+        "rows.csv", "shares.csv", "costs.csv", "quality.csv", "equal.csv", "tables.md", "words.txt", "directions.png",
     }  # fmt: skip
+
+
+def test_own_eigenvectors_of_a_linear_decoder_are_those_of_the_affine_map(measured):
+    """With the Jacobian the same everywhere, each image's own eigenvectors explain what the shared ones do."""
+    by_method = {
+        method: next(t for t in measured.tried if (t.method, t.target, t.raises) == (method, "wanted", True))
+        for method in ("eigenfind", "eigenfind-local")
+    }
+    shared, own = (item.flipped.amax(1) for item in by_method.values())
+    assert torch.equal(shared[:, -1], own[:, -1])
+
+
+def test_targets_can_be_chosen_and_unknown_ones_are_refused(pair):
+    images = pair.autoencoder.decode(planted.latents(20))
+    plan = dataclasses.replace(PLAN, targets=("other",), attfind_images=0, local=0)
+    assert {t.target for t in directions.measure(pair, images[:8], images[8:], plan).tried} == {"other"}
+    with pytest.raises(InputError, match="no target Mass"):
+        directions.measure(pair, images[:8], images[8:], dataclasses.replace(plan, targets=("Mass",)))
+
+
+def test_a_smaller_budget_is_a_fit_on_fewer_images(pair, measured):
+    """Rankings from the first n rows of the table, explained images by drawing each move anew."""
+    found = next(item for item in measured.found if item.method == "eigenfind")
+    rows = directions_cost.quality_rows([found], measured.stage, ("wanted",), limit=0.05)
+    assert sorted(rows["images"].unique()) == [1, 2, 4, 8, 16, 24]
+    part = rows[(rows["images"] == 4) & rows["raises"]]
+    assert part["forwards"].unique().tolist() == [4 * (1 + 2 * 6)]
+    held = planted.latents(40)[24:]
+    ranking = directions.Table(found.table.base[:4], found.table.moved[:4], 0).rank_both(0, PLAN.kept)
+    for image, explained in zip(part["image"], part["explained"], strict=True):
+        z = pair.autoencoder.encode(pair.autoencoder.decode(held[image][None]))
+        before = pair.autoencoder.decode(z).clamp(0, 1)
+        hits = []
+        for item in ranking:
+            for length in PLAN.strengths:
+                drawn = pair.autoencoder.decode(z + length * item.sign * found.mover.steps[item.index]).clamp(0, 1)
+                near = float((drawn - before).abs().mean()) <= 0.05
+                hits.append(near and float(pair.classifier.scores(drawn)[0, 0]) > 0.5)
+        assert any(hits) == explained
+
+
+def curve(**shares):
+    """Budgets of 1, 2, 4 images; AttFind's image costs 100 forwards and 10 s, others' 5 forwards and 0.5 s."""
+    rows = [
+        {"method": method, "images": n, "forwards": n * (100 if method == "attfind" else 5),
+         "seconds": n * (10.0 if method == "attfind" else 0.5), "share": share}
+        for method, values in shares.items()
+        for n, share in zip((1, 2, 4), values, strict=True)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_costs_are_compared_at_the_share_that_both_finders_reach():
+    table = directions_cost.equal_quality(
+        curve(attfind=(0.2, 0.6, 0.6), eigenfind=(0.5, 0.5, 0.9), random=(0.1, 0.2, 0.3), pca=(0.6, 0.6, 0.6))
+    ).set_index("method")
+    assert table["level"].unique().tolist() == [0.6]
+    assert table.loc["attfind", ["images", "forwards", "seconds"]].tolist() == [2, 200, 20]
+    assert table.loc["eigenfind", ["images", "forwards", "seconds"]].tolist() == [4, 20, 2]
+    assert table.loc["attfind", ["forwards_by_eigenfind", "seconds_by_eigenfind"]].tolist() == [10, 10]
+    assert table.loc["random", "forwards":"seconds"].isna().all()
+    assert table.loc["pca", "forwards"] == 5
+    words = directions_cost.sentence(table.reset_index())
+    assert "10 times the forwards and 10 times the seconds" in words
+    assert "random never gets there (at most 0.30)" in words
+    assert "pca needs 1 image, 5 forwards" in words
+
+
+def test_costs_are_not_compared_where_nothing_is_explained():
+    table = directions_cost.equal_quality(curve(attfind=(0.0, 0.0, 0.0), eigenfind=(0.5, 0.5, 0.9)))
+    assert table[["forwards", "forwards_by_eigenfind"]].isna().all(axis=None)
+    assert "cannot be compared" in directions_cost.sentence(table)
+    assert directions_cost.sentence(directions_cost.equal_quality(curve(eigenfind=(0.5, 0.5, 0.9)))) == ""
+
+
+def test_planted_coordinate_costs_attfind_the_forwards_of_all_coordinates():
+    """The score looks at one style coordinate: one image is enough for AttFind, and it costs 1 + 2 S forwards."""
+    pair = planted.coordinate_pair(5)
+    images = pair.autoencoder.decode(planted.latents(40, scale=0.05))
+    plan = dataclasses.replace(PLAN, targets=("wanted",), local=0)
+    measured = directions.measure(pair, images[:24], images[24:], plan)
+    quality = directions_cost.quality_rows(measured.found, measured.stage, ("wanted",), limit=0.2)
+    table = directions_cost.equal_quality(directions_cost.quality_curve(quality)).set_index("method")
+    assert table.loc["attfind", "level"] > 0.5
+    assert table.loc["attfind", "forwards"] == (1 + 2 * 8) * table.loc["attfind", "images"]
+    assert table.loc["attfind", "images"] <= 2
 
 
 def test_too_small_sets_are_refused(pair):

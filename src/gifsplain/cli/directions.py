@@ -1,5 +1,6 @@
 """`gifsplain directions`: fit population methods to a pair of models; `gifsplain evaluate directions`; their pages."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -78,13 +79,24 @@ def evaluate_directions(
     selection_split: Annotated[str, typer.Option(help="Where directions are ranked.")] = "val",
     selection: Annotated[int, typer.Option(help="Most images that rank directions.")] = 150,
     attfind_images: Annotated[int, typer.Option(help="Images on which AttFind tries every coordinate; 0: none.")] = 40,
+    candidates: Annotated[int, typer.Option(help="Directions tried by EigenFind and its controls.")] = 20,
+    kept: Annotated[int, typer.Option(help="Ranked directions kept for each target.")] = 8,
+    length: Annotated[list[float], typer.Option(help="Lengths of moves in sigma; repeatable, rising.")] = [],  # noqa: B006
+    local: Annotated[
+        int, typer.Option(help="Singular vectors of the decoder's Jacobian at each reconstruction; 0: none.")
+    ] = 0,
 ) -> None:
     """Share of held-out images that AttFind, EigenFind, their controls and the gradient explain; and at what cost."""
     from gifsplain.cli.console import table
     from gifsplain.evaluate import directions_report
     from gifsplain.evaluate.directions import DirectionsPlan
 
-    plan = DirectionsPlan(attfind_images=attfind_images, seed=setup.seed)
+    plan = DirectionsPlan(
+        attfind_images=attfind_images, candidates=candidates, kept=kept, local=local, targets=setup.targets,
+        seed=setup.seed,
+    )  # fmt: skip
+    if length:
+        plan = replace(plan, strengths=tuple(length), rank_at=length[len(length) // 2])
     config = directions_report.DirectionsConfig(setup, plan, selection_split, selection)
     report = directions_report.run(config, lambda step: typer.echo(f"measured {step}", err=True))
     for by in ("length", "budget"):

@@ -7,8 +7,8 @@ is also given by the mean absolute change of the picture that it takes.
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import pandas as pd
 import torch
@@ -16,7 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gifsplain.errors import InputError
-from gifsplain.explain import attfind, directions, fits
+from gifsplain.evaluate.movers import Codes, CoordinateMover, Mover, Moves, OwnMover, StepMover
+from gifsplain.explain import attfind, directions, eigenfind, fits
 from gifsplain.explain.effects import Aim, Ranked, Table, decode_scores, measure_table, merge_aims, rank_greedily
 from gifsplain.models.protocols import Pair
 from gifsplain.models.styleex import StyleModel
@@ -25,6 +26,8 @@ from gifsplain.types import Images, Latents
 BUDGETS = (0.01, 0.02, 0.03, 0.05)
 """Mean absolute changes of the picture, in full scales, at which shares are tabulated."""
 CONTROLS = ("random", "pca")
+COVER = 0.2
+"""Change of the score by which AttFind's ranking counts an image as explained."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,21 @@ class DirectionsPlan:
     """Length at which candidates are measured on the selection split."""
     candidates: int = 20
     kept: int = 8
+    targets: tuple[str, ...] = ()
+    """Empty: all that the classifier has."""
     attfind_images: int = 40
     """Selection images whose coordinates are all tried; 0 leaves AttFind out."""
+    local: int = 0
+    """Singular vectors of the decoder's Jacobian at each held-out image's own reconstruction; 0 leaves them out."""
     seed: int = 0
     batch: int = 128
+
+    def chosen(self, known: Sequence[str]) -> tuple[str, ...]:
+        """The targets that are measured; one that the classifier lacks is refused."""
+        missing = [target for target in self.targets if target not in known]
+        if missing:
+            raise InputError(f"the classifier has no target {', '.join(missing)}; it has {', '.join(known)}")
+        return self.targets or tuple(known)
 
 
 @dataclass(frozen=True)
@@ -54,6 +68,24 @@ class Cost:
     forwards: int
     gradients: int
     seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A finder's measurements on the selection split, and how its candidates move held-out images."""
+
+    method: str
+    mover: Mover
+    table: Table
+    seconds: float
+    rank: Callable[[Table, int], tuple[Ranked, ...]]
+    """The moves kept for one target, signed to raise it."""
+    label: Callable[[int], str] = str
+
+    @property
+    def cost(self) -> Cost:
+        """What the whole table took."""
+        return Cost(self.method, len(self.table.base), self.table.forwards, 0, self.seconds)
 
 
 @dataclass(frozen=True)
@@ -74,13 +106,20 @@ class Tried:
     """Flipped, and change, when the first 1, 2 ... moves act together (subset selection); s 0: not tried."""
 
 
-Move = Callable[[Latents, float], Latents]
-"""Latents and a length (negative lowers) to latents that the model decodes."""
+@dataclass(frozen=True)
+class Measured:
+    """Everything that one run measures."""
+
+    tried: list[Tried]
+    costs: list[Cost]
+    found: list[Found]
+    """Finders whose cost depends on the number of selection images: AttFind, EigenFind and its controls."""
+    stage: "Stage"
 
 
 def measure(
     pair: Pair, selection: Images, held: Images, plan: DirectionsPlan, done: Callable[[str], None] = lambda step: None
-) -> tuple[list[Tried], list[Cost]]:
+) -> Measured:
     """Fit every finder on `selection`, try its directions on `held`.
 
     Raises:
@@ -91,23 +130,23 @@ def measure(
     with torch.no_grad():
         chosen = torch.cat([pair.autoencoder.encode(part) for part in selection.split(plan.batch)])
         z = torch.cat([pair.autoencoder.encode(part) for part in held.split(plan.batch)])
-    stage = _Stage(pair, z, plan)
+    stage = Stage.of(pair, z, plan)
     tried: list[Tried] = []
     costs: list[Cost] = []
-    for name, steps_by_target, cost in _fitted(pair, chosen, plan):
-        costs.append(cost)
-        for target, (steps, labels) in steps_by_target.items():
-            tried += stage.try_steps(name, target, steps, labels)
-        done(name)
-    tried += [row for target in pair.targets for row in stage.try_gradients(target)]
-    done("gradient")
-    if isinstance(pair.autoencoder, StyleModel) and plan.attfind_images:
-        found, cost = _fit_attfind(pair, pair.autoencoder, chosen, plan)
-        costs.append(cost)
-        for target, (ranking, extremes) in found.items():
-            tried += stage.try_coordinates(pair.autoencoder, target, ranking, extremes)
-        done("attfind")
-    return tried, costs
+    found = []
+    for item in _searched(pair, chosen, z, plan):
+        found.append(item)
+        costs.append(item.cost)
+        for target in plan.chosen(pair.targets):
+            ranking = item.rank(item.table, pair.targets.index(target))
+            tried += stage.try_moves(item.method, target, item.mover, ranking, item.label)
+        done(item.method)
+    for own in (*_single(pair, chosen, z, plan), *_local(pair, z, plan)):
+        ranking = tuple(Ranked(k, 1, 0.0) for k in range(own.moves))
+        tried += stage.try_moves(own.method, own.target, own.mover, ranking, own.label, sums=own.moves > 1)
+        done(f"{own.method} {own.target}")
+        costs += [own.cost] if own.cost else []
+    return Measured(tried, costs, found, stage)
 
 
 def common_spread(latents: Latents, w_dim: int) -> float:
@@ -115,201 +154,187 @@ def common_spread(latents: Latents, w_dim: int) -> float:
     return float(latents.flatten(1)[:, :w_dim].std(0).square().mean().sqrt())
 
 
-Steps = dict[str, tuple[Float[Tensor, "k ..."], tuple[str, ...]]]
-
-
-def _fitted(pair: Pair, latents: Latents, plan: DirectionsPlan) -> list[tuple[str, Steps, Cost]]:
-    """Unit steps (one sigma long, signed to raise) of every linear method by target, and what they cost."""
+def _searched(pair: Pair, chosen: Latents, held: Latents, plan: DirectionsPlan) -> Iterator[Found]:
+    """Methods that rank many candidates on the selection images."""
     settings = fits.FitSettings(candidates=plan.candidates, kept=plan.kept, seed=plan.seed, batch=plan.batch)
-    sigma = common_spread(latents, _w_dim(pair, latents))
-    found = []
-    for name, units in fits.candidate_directions(pair, latents, settings).items():
+    sigma = common_spread(chosen, _w_dim(pair, chosen))
+
+    def best(table: Table, target: int) -> tuple[Ranked, ...]:
+        return table.rank_both(target, plan.kept)
+
+    for name, units in fits.candidate_directions(pair, chosen, settings).items():
         started = time.perf_counter()
-        table = measure_table(pair, latents, units * sigma * plan.rank_at, plan.batch)
-        steps: Steps = {}
-        for j, target in enumerate(pair.targets):
-            ranking = table.rank_both(j, plan.kept)
-            if ranking:
-                signed = torch.stack([units[r.index] * r.sign * sigma for r in ranking])
-                steps[target] = (signed, tuple(str(r.index) for r in ranking))
-        found.append((name, steps, Cost(name, len(latents), table.forwards, 0, time.perf_counter() - started)))
+        table = measure_table(pair, chosen, units * sigma * plan.rank_at, plan.batch)
+        mover = StepMover(pair, held, units * sigma, plan.strengths)
+        yield Found(name, mover, table, time.perf_counter() - started, best)
+    if isinstance(pair.autoencoder, StyleModel) and plan.attfind_images:
+        yield _attfind(pair, pair.autoencoder, chosen, held, plan)
+
+
+def _attfind(pair: Pair, model: StyleModel, chosen: Latents, held: Latents, plan: DirectionsPlan) -> Found:
     started = time.perf_counter()
-    single = fits.target_directions(pair, latents, settings)
-    seconds = (time.perf_counter() - started) / max(1, len(single))
-    for name, by_target in single.items():
-        unit = {t: (d.steps / d.steps.flatten(1).norm() * sigma, d.labels) for t, d in by_target.items()}
-        gradients = len(latents) * len(unit) if name == "mean-gradient" else 0
-        found.append((name, unit, Cost(name, len(latents), len(latents), gradients, seconds)))
-    return found
+    with torch.no_grad():
+        styles, own = model.styles(chosen), model.styles(held)
+    extremes = attfind.Extremes.of(styles, sum(model.searched))
+    some = styles[: plan.attfind_images]
+    table = attfind.style_table(model, pair.classifier, some, extremes, shift=plan.shifts[0], batch=2 * plan.batch)
+
+    def greedy(measured: Table, target: int) -> tuple[Ranked, ...]:
+        raising, lowering = (
+            rank_greedily(measured.effects(aim).gains, COVER, 2 * plan.kept) for aim in attfind.aims(target)
+        )
+        return merge_aims(raising, lowering, plan.kept)
+
+    mover = CoordinateMover(model, own, extremes, plan.shifts)
+    seconds = time.perf_counter() - started
+    return Found("attfind", mover, table, seconds, greedy, lambda j: attfind.coordinate_name(model, j))
+
+
+@dataclass(frozen=True, eq=False)
+class _Unranked:
+    """Moves of one target that need no ranking on the selection images."""
+
+    method: str
+    target: str
+    mover: Mover
+    label: Callable[[int], str]
+    moves: int = 1
+    cost: Cost | None = None
+
+
+def _single(pair: Pair, chosen: Latents, held: Latents, plan: DirectionsPlan) -> Iterator[_Unranked]:
+    """Methods with one direction a target, learnt on the selection images; and each held-out image's own gradient."""
+    settings = fits.FitSettings(candidates=plan.candidates, kept=plan.kept, seed=plan.seed, batch=plan.batch)
+    w_dim = _w_dim(pair, chosen)
+    sigma = common_spread(chosen, w_dim)
+    started = time.perf_counter()
+    targets = plan.chosen(pair.targets)
+    learnt = fits.target_directions(pair, chosen, settings, targets=targets)
+    seconds = (time.perf_counter() - started) / max(1, len(learnt))
+    for name, by_target in learnt.items():
+        gradients = len(chosen) * len(by_target) if name == "mean-gradient" else 0
+        cost: Cost | None = Cost(name, len(chosen), len(chosen), gradients, seconds)
+        word = name.replace("-", " ")
+        for target, known in by_target.items():
+            steps = known.steps / known.steps.flatten(1).norm() * sigma
+            yield _Unranked(
+                name, target, StepMover(pair, held, steps, plan.strengths), lambda _, word=word: word, 1, cost
+            )
+            cost = None
+    own = common_spread(held, w_dim)
+    for target in targets:
+        slopes = directions.score_gradients(pair, held, pair.targets.index(target)).flatten(1)
+        slopes[:, w_dim:] = 0
+        units = (slopes / slopes.norm(dim=1, keepdim=True).clamp_min(1e-12) * own).reshape(held.shape)
+        mover = OwnMover(pair, held, units[:, None], plan.strengths)
+        yield _Unranked("gradient", target, mover, lambda _: "own gradient")
+
+
+def _local(pair: Pair, held: Latents, plan: DirectionsPlan) -> Iterator[_Unranked]:
+    """Singular vectors of the decoder's Jacobian at each held-out reconstruction, by what they do there."""
+    if not plan.local:
+        return
+    started, sigma, rounds = time.perf_counter(), common_spread(held, _w_dim(pair, held)), 3
+    own = [eigenfind.jacobian_directions(pair.autoencoder, z, plan.local, rounds=rounds, seed=plan.seed) for z in held]
+    steps = torch.stack(own) * sigma
+    forwards = len(held) * (1 + 2 * plan.local)
+    with torch.no_grad():
+        tables = [measure_table(pair, held[i : i + 1], steps[i] * plan.rank_at, plan.batch) for i in range(len(held))]
+    slopes = torch.cat([table.moved[:, :, 1] - table.moved[:, :, 0] for table in tables])  # n k t
+    gradients = len(held) * plan.local * (3 * rounds + 2)
+    cost: Cost | None = Cost("eigenfind-local", len(held), forwards, gradients, time.perf_counter() - started)
+    for target in plan.chosen(pair.targets):
+        slope = slopes[:, :, pair.targets.index(target)]
+        order = slope.abs().argsort(1, descending=True)[:, : plan.kept]
+        chosen = torch.stack([steps[i, order[i]] for i in range(len(held))])
+        signs = slope.gather(1, order).sign().reshape(*order.shape, *[1] * (held.ndim - 1))
+        mover = OwnMover(pair, held, chosen * signs, plan.strengths)
+        yield _Unranked("eigenfind-local", target, mover, lambda k: f"own eigenvector {k}", order.shape[1], cost)
+        cost = None
 
 
 def _w_dim(pair: Pair, latents: Latents) -> int:
     return pair.autoencoder.w_dim if isinstance(pair.autoencoder, StyleModel) else latents.flatten(1).shape[1]
 
 
-Coordinates = dict[str, tuple[tuple[Ranked, ...], attfind.Extremes]]
-
-
-def _fit_attfind(pair: Pair, model: StyleModel, latents: Latents, plan: DirectionsPlan) -> tuple[Coordinates, Cost]:
-    started = time.perf_counter()
-    with torch.no_grad():
-        styles = model.styles(latents)
-    extremes = attfind.Extremes.of(styles, sum(model.searched))
-    some = styles[: plan.attfind_images]
-    table = attfind.style_table(model, pair.classifier, some, extremes, shift=plan.shifts[0], batch=2 * plan.batch)
-    found: Coordinates = {}
-    for j, target in enumerate(pair.targets):
-        found[target] = (_greedy(table, j, plan.kept), extremes)
-    return found, Cost("attfind", len(some), table.forwards, 0, time.perf_counter() - started)
-
-
-def _greedy(table: Table, target: int, count: int) -> tuple[Ranked, ...]:
-    """AttFind's greedy ranking for both aims, merged."""
-    threshold = 0.2
-    raising, lowering = (rank_greedily(table.effects(aim).gains, threshold, 2 * count) for aim in attfind.aims(target))
-    return merge_aims(raising, lowering, count)
-
-
-@dataclass(frozen=True)
-class _Stage:
-    """Held-out latents and the pair that draws them."""
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """Held-out images as the pair draws them, and what is measured on them."""
 
     pair: Pair
-    latents: Latents
-    plan: DirectionsPlan
+    drawn: Images
+    """Reconstructions."""
+    scores: Float[Tensor, "n t"]
+    batch: int
+    seen: dict[tuple[Mover, int, int, int, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """Scores and changes at all lengths, by mover, target, image, candidate and sign: a move is drawn once."""
 
-    def start(self, target: str, raises: bool) -> tuple[Aim, Tensor]:
+    @classmethod
+    def of(cls, pair: Pair, latents: Latents, plan: DirectionsPlan) -> "Stage":
+        """Of encoded held-out images."""
+        with torch.no_grad():
+            drawn = torch.cat([pair.autoencoder.decode(part).clamp(0, 1) for part in latents.split(plan.batch)])
+            return cls(pair, drawn, decode_scores(pair, latents, plan.batch), plan.batch)
+
+    def wrong(self, target: str, raises: bool) -> tuple[Aim, list[int]]:
         """The aim, and the images whose reconstruction is on its wrong side."""
         aim = Aim(self.pair.targets.index(target), raises)
-        base = decode_scores(self.pair, self.latents, self.plan.batch)[:, aim.target]
-        return aim, torch.nonzero(~aim.reached(base))[:, 0]
+        return aim, torch.nonzero(~aim.reached(self.scores[:, aim.target]))[:, 0].tolist()
 
     @torch.no_grad()
-    def try_steps(
-        self, method: str, target: str, steps: Float[Tensor, "k ..."], labels: tuple[str, ...]
-    ) -> list[Tried]:
-        """Each step alone, and the steps added up in each image's own order, at every length, for both aims."""
-        rows = []
-        for raises in (True, False):
-            aim, images = self.start(target, raises)
-            way = 1.0 if raises else -1.0
-            alone = [self._draw(i, self._stretched(i, way * steps), aim) for i in images]
-            sums = [self._sums(i, steps * way, self._own_order(alone[n], aim), aim) for n, i in enumerate(images)]
-            rows.append(
-                self._pack(
-                    method, target, aim, images, lengths=self.plan.strengths, labels=labels, alone=alone, sums=sums
-                )
-            )
-        return rows
+    def compare(self, mover: Mover, image: int, codes: Codes, target: int) -> tuple[Tensor, Tensor]:
+        """Scores of the target, and mean changes of the picture: `k l` each."""
+        flat = codes.flatten(0, 1)
+        frames = torch.cat([mover.draw(part).clamp(0, 1) for part in flat.split(self.batch)])
+        scores = torch.cat([self.pair.classifier.scores(part)[:, target] for part in frames.split(self.batch)])
+        change = (frames - self.drawn[image]).abs().mean((1, 2, 3))
+        size = codes.shape[:2]
+        return scores.reshape(size).T, change.reshape(size).T
 
-    def _own_order(self, drawn: list[tuple[Tensor, Tensor]], aim: Aim) -> Tensor:
-        """Moves by their gain on this image at the middle length."""
-        scores = drawn[len(drawn) // 2][0]
-        return scores.argsort(descending=aim.raises)
+    def alone(self, mover: Mover, image: int, moves: Moves, aim: Aim) -> tuple[Tensor, Tensor]:
+        """Scores and changes of each move alone; what was drawn before is remembered."""
+        keys = [(mover, aim.target, image, *move) for move in moves]
+        new = tuple(move for key, move in zip(keys, moves, strict=True) if key not in self.seen)
+        if new:
+            rows = zip(*self.compare(mover, image, mover.alone(image, new), aim.target), strict=True)
+            self.seen.update({(mover, aim.target, image, *move): row for move, row in zip(new, rows, strict=True)})
+        scores, change = zip(*(self.seen[key] for key in keys), strict=True)
+        return torch.stack(scores), torch.stack(change)
 
-    def _sums(self, i: Tensor, steps: Tensor, order: Tensor, aim: Aim) -> list[tuple[Tensor, Tensor]]:
-        """The first 1 ... k moves together, their sum as long as one move, at every length."""
-        total = steps[order].cumsum(0)
-        size = steps[0].norm()
-        total = total * (size / total.flatten(1).norm(dim=1)).reshape(-1, *[1] * (steps.ndim - 1))
-        return self._draw(i, self._stretched(i, total), aim)
-
-    def _stretched(self, i: Tensor, steps: Float[Tensor, "k ..."]) -> Float[Tensor, "l k ..."]:
-        """Latent `i` moved along every step at every length."""
-        lengths = torch.tensor(self.plan.strengths).to(steps).reshape(-1, *[1] * steps.ndim)
-        return self.latents[i] + lengths * steps
-
-    def try_gradients(self, target: str) -> list[Tried]:
-        """Each image's own gradient in W: Latent Shift at fixed lengths."""
-        aim = Aim(self.pair.targets.index(target))
-        w_dim = _w_dim(self.pair, self.latents)
-        sigma = common_spread(self.latents, w_dim)
-        slopes = directions.score_gradients(self.pair, self.latents, aim.target).flatten(1)
-        slopes[:, w_dim:] = 0
-        units = (slopes / slopes.norm(dim=1, keepdim=True).clamp_min(1e-12) * sigma).reshape(self.latents.shape)
-        rows = []
-        for raises in (True, False):
-            own, images = self.start(target, raises)
-            way = 1.0 if raises else -1.0
-            with torch.no_grad():
-                alone = [self._draw(i, self._stretched(i, way * units[i][None]), own) for i in images]
-            rows.append(
-                self._pack(
-                    "gradient",
-                    target,
-                    own,
-                    images,
-                    lengths=self.plan.strengths,
-                    labels=("own gradient",),
-                    alone=alone,
-                    sums=[],
-                )
-            )
-        return rows
-
-    @torch.no_grad()
-    def try_coordinates(
-        self, model: StyleModel, target: str, ranking: tuple[Ranked, ...], extremes: attfind.Extremes
-    ) -> list[Tried]:
-        """Each coordinate alone towards its extreme, and coordinates added up in each image's own order."""
+    def try_moves(
+        self, method: str, target: str, mover: Mover, ranking: Sequence[Ranked], label: Callable[[int], str],
+        *, sums: bool = True,
+    ) -> list[Tried]:  # fmt: skip
+        """Each ranked move alone, and moves added up in each image's own order, at every length, for both aims."""
         if not ranking:
             return []
         rows = []
+        labels = tuple(label(item.index) for item in ranking)
         for raises in (True, False):
-            aim, images = self.start(target, raises)
-            way = 1 if raises else -1
-            moves = tuple((r.index, r.sign * way) for r in ranking)
-            alone, sums = [], []
-            for i in images:
-                style = model.styles(self.latents[i : i + 1])[0]
-                base = model.decode_styles(style[None]).clamp(0, 1)
-                edits = [attfind.apply_coordinates(style, extremes, (m,), s) for s in self.plan.shifts for m in moves]
-                singles = self._draw_styles(model, base, edits, aim)
-                order = self._own_order(singles, aim).tolist()
-                chains = [tuple(moves[j] for j in order[: n + 1]) for n in range(len(order))]
-                sets = [attfind.apply_coordinates(style, extremes, c, s) for s in self.plan.shifts for c in chains]
-                alone.append(singles)
-                sums.append(self._draw_styles(model, base, sets, aim))
-            labels = tuple(attfind.coordinate_name(model, r.index) for r in ranking)
+            aim, images = self.wrong(target, raises)
+            moves = signed(ranking, raises)
+            single, added = [], []
+            for image in images:
+                scores, change = self.alone(mover, image, moves, aim)
+                single.append(torch.stack([aim.reached(scores).float(), change], -1))
+                if sums:
+                    order = scores[:, scores.shape[1] // 2].argsort(descending=raises)
+                    codes = mover.together(image, tuple(moves[j] for j in order.tolist()))
+                    scores, change = self.compare(mover, image, codes, aim.target)
+                    added.append(torch.stack([aim.reached(scores).float(), change], -1))
+            shape = (0, len(moves), len(mover.lengths), 2)
+            cube = torch.stack(single) if single else torch.zeros(shape)
+            total = torch.stack(added) if added else torch.zeros(len(images), 0, len(mover.lengths), 2)
             rows.append(
-                self._pack(
-                    "attfind", target, aim, images, lengths=self.plan.shifts, labels=labels, alone=alone, sums=sums
-                )
-            )
+                Tried(method, target, raises, torch.tensor(images, dtype=torch.long), mover.lengths, labels,
+                      cube[..., 0], cube[..., 1], total)
+            )  # fmt: skip
         return rows
 
-    def _draw(self, i: Tensor, latents: Float[Tensor, "l k ..."], aim: Aim) -> list[tuple[Tensor, Tensor]]:
-        """For each length the scores of the target, and the change of the picture, at `k` latents of image `i`."""
-        drawn = self.pair.autoencoder.decode(torch.cat([self.latents[i][None], latents.flatten(0, 1)])).clamp(0, 1)
-        return self._compare(drawn[:1], drawn[1:], aim, len(latents))
 
-    def _draw_styles(
-        self, model: StyleModel, base: Images, styles: list[Tensor], aim: Aim
-    ) -> list[tuple[Tensor, Tensor]]:
-        frames = model.decode_styles(torch.stack(styles)).clamp(0, 1)
-        return self._compare(base, frames, aim, len(self.plan.shifts))
-
-    def _compare(self, base: Images, frames: Images, aim: Aim, parts: int) -> list[tuple[Tensor, Tensor]]:
-        scores = self.pair.classifier.scores(frames)[:, aim.target]
-        change = (frames - base).abs().mean((1, 2, 3))
-        return list(zip(scores.chunk(parts), change.chunk(parts), strict=True))
-
-    def _pack(
-        self, method: str, target: str, aim: Aim, images: Tensor, *, lengths: tuple[float, ...], labels: tuple[str, ...],
-        alone: list[list[tuple[Tensor, Tensor]]], sums: list[list[tuple[Tensor, Tensor]]],
-    ) -> Tried:  # fmt: skip
-        def cube(rows: list[list[tuple[Tensor, Tensor]]]) -> Tensor:
-            if not rows:
-                return torch.zeros(len(images), 0, len(lengths), 2)
-            return torch.stack(
-                [
-                    torch.stack([torch.stack([aim.reached(scores).float(), change], 1) for scores, change in row], 1)
-                    for row in rows
-                ]
-            )
-
-        single = cube(alone) if alone else torch.zeros(0, len(labels), len(lengths), 2)
-        return Tried(method, target, aim.raises, images, lengths, labels, single[..., 0], single[..., 1], cube(sums))
+def signed(ranking: Sequence[Ranked], raises: bool) -> Moves:
+    """The ranked moves with the signs that raise, or lower, the score."""
+    return tuple((item.index, item.sign if raises else -item.sign) for item in ranking)
 
 
 def case_rows(tried: list[Tried], budgets: tuple[float, ...] = BUDGETS) -> pd.DataFrame:

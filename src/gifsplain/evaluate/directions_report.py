@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gifsplain.errors import InputError
-from gifsplain.evaluate import bootstrap, cases, directions, experiments, tables
+from gifsplain.evaluate import bootstrap, cases, directions, directions_cost, experiments, tables
 from gifsplain.evaluate.config import Setup
 from gifsplain.evaluate.directions import Cost, DirectionsPlan
 from gifsplain.evaluate.selection import load_in_chunks
@@ -24,9 +24,10 @@ COLOURS = {
     "probe": ("#cc79a7", "-"),
     "label-flip": ("#e69f00", "-"),
     "gradient": ("black", "-"),
+    "eigenfind-local": ("#56b4e9", "-"),
 }
 """Colour and line of a method, the same in all panels; controls are grey."""
-ORDER = ("attfind", "eigenfind", "pca", "random", "mean-gradient", "probe", "label-flip", "gradient")
+ORDER = ("attfind", "eigenfind", "eigenfind-local", "pca", "random", "mean-gradient", "probe", "label-flip", "gradient")
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,14 @@ class Report:
 
     shares: pd.DataFrame
     costs: pd.DataFrame
+    equal: pd.DataFrame
+    """Cost at equal quality; see `directions_cost.equal_quality`."""
     figure: Figure
     words: tuple[str, ...]
 
 
 def run(config: DirectionsConfig, done: Callable[[str], None] = lambda step: None) -> Report:
-    """Measure and write OUT/directions/{rows.csv,shares.csv,costs.csv,tables.md,words.txt,directions.png}.
+    """Measure and write OUT/directions/{rows,shares,costs,quality,equal}.csv, tables.md, words.txt and directions.png.
 
     Raises:
         InputError: When both splits are the same: directions would be ranked on the images that they explain.
@@ -62,20 +65,23 @@ def run(config: DirectionsConfig, done: Callable[[str], None] = lambda step: Non
     pair = setup.load(setup.classifiers[0])
     chosen = cases.draw(cases.load_cases(setup, split=config.selection_split), config.selection, setup.seed)
     held = cases.draw(cases.load_cases(setup), setup.limit, setup.seed)
-    tried, costs = directions.measure(
+    measured = directions.measure(
         pair, load_in_chunks(chosen, pair.autoencoder.card).to(pair.device),
         load_in_chunks(held, pair.autoencoder.card).to(pair.device),
         config.plan, done,
     )  # fmt: skip
-    rows = directions.case_rows(tried)
+    rows = directions.case_rows(measured.tried)
     rows["patient"] = [held[i].patient for i in rows["image"]]
-    report = make(rows, costs)
-    write(report, rows, setup.out / "directions")
+    quality = directions_cost.quality_rows(measured.found, measured.stage, config.plan.chosen(pair.targets))
+    done("costs at equal quality")
+    report = make(rows, measured.costs, quality)
+    write(report, rows, quality, setup.out / "directions")
     return report
 
 
-def make(rows: pd.DataFrame, costs: Sequence[Cost]) -> Report:
+def make(rows: pd.DataFrame, costs: Sequence[Cost], quality: pd.DataFrame) -> Report:
     """Shares with intervals over patients, costs with the ratio to EigenFind, figure and words."""
+    equal = directions_cost.equal_quality(directions_cost.quality_curve(quality))
     shares = summarise(rows)
     table = pd.DataFrame([vars(cost) for cost in costs])
     eigen = table[table["method"] == "eigenfind"]
@@ -83,7 +89,7 @@ def make(rows: pd.DataFrame, costs: Sequence[Cost]) -> Report:
         per_image = table[column] / table["images"]
         base = float(eigen[column].iloc[0] / eigen["images"].iloc[0]) if len(eigen) else math.nan
         table[f"{column}_by_eigenfind"] = per_image / base
-    return Report(shares, table, figure(shares), words(shares, table))
+    return Report(shares, table, equal, figure(shares), words(shares, table, equal))
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
@@ -144,7 +150,7 @@ def figure(shares: pd.DataFrame) -> Figure:
     return drawn
 
 
-def words(shares: pd.DataFrame, costs: pd.DataFrame) -> tuple[str, ...]:
+def words(shares: pd.DataFrame, costs: pd.DataFrame, equal: pd.DataFrame) -> tuple[str, ...]:
     """What the numbers say, controls first."""
     found = []
     at = shares[(shares["by"] == "budget") & (shares["selection"] == "independent")]
@@ -163,11 +169,14 @@ def words(shares: pd.DataFrame, costs: pd.DataFrame) -> tuple[str, ...]:
             f"For one image AttFind takes {row['forwards_by_eigenfind']:.0f} times EigenFind's forwards and "
             f"{row['seconds_by_eigenfind']:.0f} times its seconds."
         )
-    return tuple(found)
+    at_equal_quality = directions_cost.sentence(equal)
+    return (*found, at_equal_quality) if at_equal_quality else tuple(found)
 
 
-def write(report: Report, rows: pd.DataFrame, folder: Path) -> None:
+def write(report: Report, rows: pd.DataFrame, quality: pd.DataFrame, folder: Path) -> None:
     """All files of a run."""
+    write_text(folder / "quality.csv", quality.to_csv(index=False))
+    write_text(folder / "equal.csv", report.equal.to_csv(index=False))
     write_text(folder / "rows.csv", rows.to_csv(index=False))
     write_text(folder / "shares.csv", report.shares.to_csv(index=False))
     write_text(folder / "costs.csv", report.costs.to_csv(index=False))
@@ -175,6 +184,7 @@ def write(report: Report, rows: pd.DataFrame, folder: Path) -> None:
         "Explained at equal length (sigma; AttFind: ways to the extreme)": share_table(report.shares, "length"),
         "Explained within a mean change of the picture": share_table(report.shares, "budget"),
         "Cost of finding the directions": report.costs.round(2),
+        "Cost at equal quality (share explained within a mean change of 0.03)": report.equal.round(2),
     }
     text = "\n".join(f"### {title}\n\n{tables.markdown(table)}" for title, table in titles.items())
     write_text(folder / "tables.md", text)

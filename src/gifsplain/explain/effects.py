@@ -225,6 +225,11 @@ class Table:
         images = torch.nonzero(~aim.reached(self.base[:, aim.target]))[:, 0]
         return Effects(images, self.base[images, aim.target], self.moved[images, :, :, aim.target], aim, self.forwards)
 
+    def first(self, images: int) -> "Table":
+        """The part that a smaller population would have given."""
+        count = min(images, len(self.base))
+        return Table(self.base[:count], self.moved[:count], count * (1 + 2 * self.moved.shape[1]))
+
     def rank_both(self, target: int, count: int, *, threshold: float = 0.5) -> tuple[Ranked, ...]:
         """Ranking for raising and ranking for lowering, merged; signed to raise."""
         aims = (Aim(target, raises, threshold) for raises in (True, False))

@@ -129,10 +129,13 @@ def candidate_directions(pair: Pair, latents: Latents, settings: FitSettings) ->
     }
 
 
-def target_directions(pair: Pair, latents: Latents, settings: FitSettings) -> dict[str, dict[str, Directions]]:
-    """One direction for each target: mean gradient, linear probe, the condition's axis."""
-    model, targets = pair.autoencoder, pair.targets
-    usable = [j for j, target in enumerate(targets) if target not in pair.classifier.card.untrained]
+def target_directions(
+    pair: Pair, latents: Latents, settings: FitSettings, *, targets: Sequence[str] = ()
+) -> dict[str, dict[str, Directions]]:
+    """One direction for each target, or for some: mean gradient, linear probe, the condition's axis."""
+    model, wanted, targets = pair.autoencoder, targets or pair.targets, pair.targets
+    untrained = pair.classifier.card.untrained
+    usable = [j for j, target in enumerate(targets) if target in wanted and target not in untrained]
     with torch.no_grad():
         logits = torch.cat([pair.classifier.logits(model.decode(p)) for p in latents.split(settings.batch)])
     found: dict[str, dict[str, Directions]] = {"mean-gradient": {}, "probe": {}}

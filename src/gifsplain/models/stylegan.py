@@ -207,7 +207,8 @@ class Mapping(nn.Module):
 def _covariance_power(codes: Float[Tensor, "n d"], power: float) -> Float[Tensor, "d d"]:
     """Symmetric power of the covariance; eigenvalues below a millionth of the largest are raised to it."""
     values, vectors = torch.linalg.eigh(torch.cov(codes.T))
-    return (vectors * values.clamp_min(values[-1] * 1e-6).pow(power)) @ vectors.T
+    root: Tensor = (vectors * values.clamp_min(values[-1] * 1e-6).pow(power)) @ vectors.T
+    return root
 
 
 class State(NamedTuple):
