@@ -14,6 +14,7 @@ from gifsplain.evaluate.counterfactual import CounterfactualConfig
 from gifsplain.evaluate.curves import CurvesConfig
 from gifsplain.evaluate.experiments import EXPERIMENTS, perform
 from gifsplain.evaluate.localisation import OverlapConfig
+from gifsplain.evaluate.model_figures import ModelFiguresConfig
 from gifsplain.evaluate.randomisation import RandomisationConfig
 from gifsplain.evaluate.reconstruction import ReconstructionConfig
 from gifsplain.evaluate.robustness import RobustnessConfig
@@ -28,6 +29,7 @@ CONFIGS = {
     "randomisation": lambda setup: RandomisationConfig(setup, steps=2, samples=2, frames=3),
     "robustness": lambda setup: RobustnessConfig(setup, (0.0, 0.2), (0.0, 2.0)),
     "reconstruction": lambda setup: ReconstructionConfig(setup),
+    "models": lambda setup: ModelFiguresConfig(setup, 2, ()),
     "curves": lambda setup: CurvesConfig(setup, points=5),
     "counterfactual": lambda setup: CounterfactualConfig(setup, "two", "two", steps=4),
     "alignment": lambda setup: AlignmentConfig(setup, minimum=0.01, drop=0.1),
@@ -121,6 +123,7 @@ experiments:
   overlap: {}
   reconstruction: {images: 3}
   alignment: {drop: 0.1, minimum: 0.0, setup: {limit: 1}}
+  overlap/masks: {setup: {targets: [Effusion], split: all}}
 """
     )
     configs = paper.read(file)
@@ -128,7 +131,15 @@ experiments:
     assert configs["overlap"].setup.manifest == setup.manifest
     paper.run(configs, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    for text in ('id="overlap"', 'id="reconstruction"', 'id="alignment"', "data:image/png", "not for diagnosis"):
+    assert (setup.out / "masks" / "overlap" / "summary.csv").is_file()
+    for text in (
+        'id="overlap"',
+        'id="overlap-masks"',
+        'id="reconstruction"',
+        'id="alignment"',
+        "data:image/png",
+        "not for diagnosis",
+    ):
         assert text in page
     assert str(tmp_path) not in page
 

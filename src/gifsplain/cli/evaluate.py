@@ -21,7 +21,18 @@ def register(app: typer.Typer) -> None:
     from gifsplain.cli.bottleneck import bottleneck
     from gifsplain.cli.directions import evaluate_directions
 
-    for command in (overlap, randomisation, robustness, reconstruction, curves, counterfactual, alignment, shortcut):
+    for command in (
+        overlap,
+        randomisation,
+        robustness,
+        reconstruction,
+        curves,
+        counterfactual,
+        alignment,
+        shortcut,
+        models,
+        sheets,
+    ):
         evaluate.command()(_with_setup(command))
     evaluate.command()(bottleneck)
     evaluate.command("directions")(_with_setup(evaluate_directions))
@@ -145,6 +156,31 @@ def reconstruction(
     from gifsplain.evaluate.reconstruction import ReconstructionConfig
 
     _perform("reconstruction", ReconstructionConfig(setup, images))
+
+
+def models(
+    setup: "Setup",
+    explained: Annotated[int, typer.Option(help="Most positives a target that are explained.")] = 40,
+    everywhere: Annotated[
+        list[str], typer.Option(help="Rows for reconstruction and the probe of source: column=value; repeatable.")
+    ] = ["weights_ok=1"],  # noqa: B006
+) -> None:
+    """Figures of a model card: AUC and reconstruction by group, probe of source, how many explanations reach."""
+    from gifsplain.evaluate.model_figures import ModelFiguresConfig
+
+    _perform("models", ModelFiguresConfig(setup, explained, tuple(everywhere)))
+
+
+def sheets(
+    setup: "Setup",
+    images: Annotated[int, typer.Option(help="Explanations for each target.")] = 40,
+    rows: Annotated[int, typer.Option(help="Explanations on one sheet.")] = 10,
+) -> None:
+    """Contact sheets: image with marks, reconstruction, counterfactual, change and map, many cases to look at."""
+    from gifsplain.evaluate.sheets import SheetsConfig, run
+
+    for path in run(SheetsConfig(setup, images, rows)):
+        typer.echo(path)
 
 
 def curves(

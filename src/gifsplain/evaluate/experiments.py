@@ -15,6 +15,7 @@ from gifsplain.evaluate import (
     curves,
     figures,
     localisation,
+    model_figures,
     parts,
     randomisation,
     reconstruction,
@@ -118,10 +119,26 @@ def _shortcut(config: shortcut.ShortcutConfig, progress: parts.Progress | None) 
                   {"shortcut": figures.shortcut(summary)}, verdicts.shortcut(summary))  # fmt: skip
 
 
+def _models(config: model_figures.ModelFiguresConfig, progress: parts.Progress | None) -> Result:
+    rows, explained = model_figures.run(config, progress)
+    areas = model_figures.discrimination(rows)
+    found = {
+        "AUC [95 % interval over patients], positives": tables.areas(areas),
+        "Operating point, and what the autoencoder does to positives' scores": model_figures.operating_point(rows),
+        "Reconstruction": model_figures.reconstruction(rows),
+        "Source told from features and logits": model_figures.source_probe(rows),
+        "Latent Shift on positives that score above 0.5": model_figures.reach(explained, config.visible),
+    }
+    shown = {title: tables.rounded(table, 4 if title == "Reconstruction" else 2) for title, table in found.items()}
+    return Result(rows.drop(columns="features"), areas, {k: v for k, v in shown.items() if len(v)},
+                  {"models": figures.areas(areas)}, verdicts.models(areas, model_figures.operating_point(rows)))  # fmt: skip
+
+
 EXPERIMENTS: Mapping[str, Experiment] = {
     "overlap": Experiment("Overlap with experts' marks", localisation.OverlapConfig, _overlap),
     "randomisation": Experiment("Random weights", randomisation.RandomisationConfig, _randomisation),
     "robustness": Experiment("Noise and blur", robustness.RobustnessConfig, _robustness),
+    "models": Experiment("Figures of the model cards", model_figures.ModelFiguresConfig, _models),
     "reconstruction": Experiment(
         "What the autoencoder alone does", reconstruction.ReconstructionConfig, _reconstruction
     ),

@@ -243,3 +243,21 @@ def shortcut(summary: pd.DataFrame) -> Figure:
         axis.axhline(0, color="black", linewidth=0.6)
     _legend(figure, axes[0][1] if len(there) > 1 else axes[0][0])
     return figure
+
+
+def areas(found: pd.DataFrame) -> Figure:
+    """AUC with interval for each target, on images and on reconstructions."""
+    figure, axes = _grid(1, 1, width=7.0, height=3.2)
+    axis = axes[0][0]
+    table = found[found["group"] == "all"]
+    targets = _order(table["target"])
+    for number, (of, part) in enumerate(table.groupby("of", sort=False)):
+        part = part.set_index("target").loc[targets]
+        bars = np.stack([part["auc"] - part["low"], part["high"] - part["auc"]]).clip(min=0)
+        places = np.arange(len(targets)) + 0.2 * number
+        axis.errorbar(places, part["auc"], bars, fmt=_MARKERS[number], color=_COLOURS[number], capsize=3, label=str(of))
+    axis.axhline(0.5, color=_CONTROL, linestyle=":")
+    axis.set_xticks(np.arange(len(targets)) + 0.1, targets)
+    axis.set_ylabel("AUC")
+    _legend(figure, axis)
+    return figure

@@ -121,3 +121,16 @@ def markdown(frame: Frame) -> str:
     lines = ["| " + " | ".join(map(str, frame.columns)) + " |", "|" + "---|" * len(frame.columns)]
     lines += ["| " + " | ".join(str(value) for value in row) + " |" for row in frame.itertuples(index=False)]
     return "\n".join(lines) + "\n"
+
+
+def areas(found: Frame) -> Frame:
+    """AUC with interval and positives: groups as rows, targets as columns."""
+    rows = []
+    for (group, of), table in found.groupby(["group", "of"], sort=False):
+        name = str(group) if of == "image" else "all, reconstructed"
+        cells = {
+            str(r["target"]): f"{with_interval(r['auc'], r['low'], r['high'])} ({r['positives']})"
+            for r in table.to_dict("records")
+        }
+        rows.append({"group": name, "images": str(table["n"].iloc[0]), **cells})
+    return Frame(rows)
