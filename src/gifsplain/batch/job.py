@@ -23,6 +23,7 @@ class Models:
     classifier: str = "cxr"
     autoencoder: str = "cxr"
     resize: bool = False
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def run(
 def load(job: Job) -> Pair:
     """The models of a job."""
     names = job.models
-    return load_models(names.classifier, names.autoencoder, resize=names.resize)
+    return load_models(names.classifier, names.autoencoder, resize=names.resize, device=names.device)
 
 
 def parts_of(job: Job, store: Store, share: Shard) -> list[Part]:

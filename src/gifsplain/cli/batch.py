@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from gifsplain.cli.explain import AutoencoderOption, ClassifierOption, ColourOption, ResizeOption, WindowOption
+from gifsplain.cli.explain import (
+    AutoencoderOption,
+    ClassifierOption,
+    ColourOption,
+    DeviceOption,
+    MemoryOption,
+    PrecisionOption,
+    ResizeOption,
+    WindowOption,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -46,6 +55,9 @@ def batch(
         int, typer.Option("--batch", min=1, help="Most images that pass through a network at once.")
     ] = 16,
     part: Annotated[int, typer.Option(min=1, help="Cases that are committed together.")] = 32,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "float32",
+    memory: MemoryOption = None,
     window: WindowOption = None,
     colour: ColourOption = "refuse",
     seed: Annotated[int, typer.Option(help="For methods that draw random numbers.")] = 0,
@@ -65,13 +77,13 @@ def batch(
 
     settings = Settings(
         drop=drop, rise=rise, frames=frames, policy=console.choice(policy, "policy"), batch=batch_size, seed=seed,
-        composition=console.composition(compose),
+        composition=console.composition(compose), precision=console.precision(precision), memory=console.gigabytes(memory),
     )  # fmt: skip
     job = Job(
         folder=output, cases=tuple(find_cases(manifest)), method=method, settings=settings, part=part,
         targets=tuple(name.strip() for text in targets for name in text.split(",") if name.strip()),
         outputs=Outputs(console.formats(formats) if media else (), arrays),
-        models=Models(classifier, autoencoder, resize),
+        models=Models(classifier, autoencoder, resize, device),
         reading=Reading(console.window(window), console.colour(colour)),
     )  # fmt: skip
     with console.rate("explaining") as report:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gifsplain.explain.settings import PolicyName
     from gifsplain.io.grey import Colour
     from gifsplain.io.manifest import Case
+    from gifsplain.models.precision import Precision
     from gifsplain.models.protocols import ModelCard
 
 POLICY_NAMES = ("exact", "paper-2021", "latentshift-0.0.6")
@@ -40,6 +41,16 @@ def composition(text: str) -> "Composition":
 
     choice(text, "compose", [item.value for item in Composition])
     return Composition(text)
+
+
+def precision(text: str) -> "Precision":
+    """A number format of the networks."""
+    return choice(text, "precision", ("float32", "bf16"))  # type: ignore[return-value]
+
+
+def gigabytes(number: float | None) -> int | None:
+    """Bytes."""
+    return None if number is None else int(number * 1e9)
 
 
 def colour(text: str) -> "Colour":

@@ -13,6 +13,13 @@ AutoencoderOption = Annotated[str, typer.Option(help="Name, folder or module:cal
 ResizeOption = Annotated[
     bool, typer.Option("--resize/--no-resize", help="Let the classifier take the autoencoder's size by resizing.")
 ]
+DeviceOption = Annotated[str, typer.Option(help="Where the models compute: auto, cpu, cuda or cuda:N.")]
+PrecisionOption = Annotated[
+    str, typer.Option(help="Number format of the networks: float32 or bf16; the error of bf16 is stated.")
+]
+MemoryOption = Annotated[
+    float | None, typer.Option(min=0.01, help="Gigabytes that a batch may take; without a limit when left out.")
+]
 WindowOption = Annotated[str | None, typer.Option(help="DICOM window: its index or its explanation.")]
 ColourOption = Annotated[str, typer.Option(help="What to do with a colour image: refuse or grey.")]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
@@ -60,6 +67,9 @@ def explain(
     window: WindowOption = None,
     colour: ColourOption = "refuse",
     seed: Annotated[int, typer.Option(help="For methods that draw random numbers.")] = 0,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "float32",
+    memory: MemoryOption = None,
     open_report: Annotated[bool, typer.Option("--open", help="Open the first report in the browser.")] = False,
 ) -> None:
     """Explain images: animation, map, curve, report and record for each image and target.
@@ -76,10 +86,11 @@ def explain(
     settings = Settings(
         drop=drop, rise=rise, frames=frames, policy=console.choice(policy, "policy"),
         composition=console.composition("residual" if native else compose), map=map, seed=seed,
+        precision=console.precision(precision), memory=console.gigabytes(memory),
     )  # fmt: skip
     place = Output(output, console.formats(formats), arrays, native, dicom_out, keep_identity)
     cases = find_cases(files)
-    pair = load_models(classifier, autoencoder, resize=resize)
+    pair = load_models(classifier, autoencoder, resize=resize, device=device)
     reading = Reading(console.window(window), console.colour(colour))
     with console.progress(len(cases), "explaining") as advance:
         done = list(

@@ -16,6 +16,7 @@ def serve(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.", min=0, max=65535)] = 8088,
     classifier: Annotated[list[str], typer.Option(help="Offer one more classifier, e.g. module:callable.")] = [],  # noqa: B006
     autoencoder: Annotated[list[str], typer.Option(help="Offer one more autoencoder.")] = [],  # noqa: B006
+    device: Annotated[str, typer.Option(help="Where the models compute: auto, cpu, cuda or cuda:N.")] = "auto",
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Explore explanations in the browser, on this machine only (docs/explorer.md)."""
@@ -23,7 +24,7 @@ def serve(
     from gifsplain.explorer.server import run
     from gifsplain.explorer.service import Explorer
 
-    app = create_app(Explorer(classifiers=classifier, autoencoders=autoencoder))
+    app = create_app(Explorer(classifiers=classifier, autoencoders=autoencoder, device=device))
     run(app, port, ready=lambda address: _tell(address, open_page))
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gifsplain.errors import InputError, TargetError
-from gifsplain.explain import checks, record, strengths
+from gifsplain.explain import checks, record, rounding, strengths
 from gifsplain.explain.compose import Composition
 from gifsplain.explain.jobs import Job, Stage
 from gifsplain.explain.maps import MAPS
@@ -17,6 +17,7 @@ from gifsplain.explain.moves import DirectionFinder
 from gifsplain.explain.settings import Settings
 from gifsplain.explain.strengths import Range
 from gifsplain.models.budget import in_parts, peak_bytes
+from gifsplain.models.precision import lowered
 from gifsplain.models.prepare import to_images
 from gifsplain.models.protocols import ModelCard, Pair
 from gifsplain.types import Cost, Explanation, Images, Picture, Scores
@@ -98,7 +99,9 @@ def _explain_part(
 ) -> list[Explanation]:
     started = time.perf_counter()
     images = to_images(pictures, pair.autoencoder.card).to(pair.device)
-    stage = Stage(pair, settings.composition, settings.batch, clamp=settings.policy == "exact")
+    stage = Stage(
+        lowered(pair, settings.precision), settings.composition, settings.batch, clamp=settings.policy == "exact"
+    )
     jobs = make_jobs(stage, finder, images, indices)
     with torch.no_grad():
         ranges = strengths.choose(stage, jobs, settings)
@@ -106,12 +109,14 @@ def _explain_part(
             if 0.0 in chosen.strengths and 0.0 not in job.frames:
                 job.frames[0.0] = (job.baseline, job.baseline_scores)
         stage.evaluate(jobs, [(n, s) for n, chosen in enumerate(ranges) for s in chosen.strengths])
+        wrong = rounding.errors(replace(stage, pair=pair), jobs, ranges) if settings.precision != "float32" else None
     seconds = (time.perf_counter() - started) / len(jobs)
     owners = [number for number in range(len(pictures)) for _ in indices]
-    return [
+    made = [
         assemble(pair, finder, job, chosen, settings, case=names[n], picture=pictures[n], seconds=seconds)
         for job, chosen, n in zip(jobs, ranges, owners, strict=True)
     ]
+    return made if wrong is None else [rounding.state(*both) for both in zip(made, wrong, strict=True)]
 
 
 def make_jobs(stage: Stage, finder: DirectionFinder, images: Images, indices: Sequence[int]) -> list[Job]:
@@ -173,7 +178,7 @@ def assemble(
     frames = torch.stack([job.frames[s][0] for s in chosen.strengths]).cpu()
     scores = torch.stack([job.frames[s][1] for s in chosen.strengths]).cpu()
     grid = torch.tensor(chosen.strengths, dtype=torch.float64)
-    counterfactual = 0 if chosen.strengths[0] < 0 else len(chosen.strengths) - 1
+    counterfactual = chosen.counterfactual
     card = pair.classifier.card
     explanation = Explanation(
         case=case,

@@ -7,6 +7,7 @@ from gifsplain.errors import InputError
 from gifsplain.explain.compose import Composition
 from gifsplain.explain.maps import MAPS
 from gifsplain.explain.policies import POLICIES
+from gifsplain.models.precision import PRECISIONS, Precision
 
 PolicyName = Literal["exact", "paper-2021", "latentshift-0.0.6"]
 
@@ -42,6 +43,8 @@ class Settings:
     """For methods that draw random numbers."""
     batch: int = 16
     """Most images that pass through a network at once."""
+    precision: Precision = "float32"
+    """Number format of the networks; with `bf16` the error of the returned frame is measured and stated."""
     memory: int | None = None
     """Bytes that a batch may take; it is made smaller where one image takes too many. None: until memory runs out."""
 
@@ -52,6 +55,7 @@ class Settings:
             "frames must be 2 or more": self.frames is None or self.frames >= 2,
             "tolerance must be above 0": self.tolerance > 0,
             "batch must be 1 or more": self.batch >= 1,
+            f"precision must be one of {', '.join(PRECISIONS)}": self.precision in PRECISIONS,
             "memory must be above 0": self.memory is None or self.memory > 0,
             f"policy must be one of exact, {', '.join(POLICIES)}": self.policy == "exact" or self.policy in POLICIES,
             f"map must be one of {', '.join(MAPS)}": self.map is None or self.map in MAPS,

@@ -24,6 +24,11 @@ class Range:
     lower: Stop
     higher: Stop
 
+    @property
+    def counterfactual(self) -> int:
+        """Place of the frame that stands for the wanted change: the lowest, or the highest where nothing lies below."""
+        return 0 if self.strengths[0] < 0 else len(self.strengths) - 1
+
 
 def spaced(low: float, high: float, frames: int) -> Float[Tensor, " n"]:
     """`frames` strengths from `low` to `high` with 0 among them, evenly spaced on either side of it."""

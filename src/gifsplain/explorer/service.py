@@ -60,7 +60,12 @@ class Explorer:
     """Pictures, models and explanations of one session; the models work for one request at a time."""
 
     def __init__(
-        self, *, classifiers: Sequence[str] = (), autoencoders: Sequence[str] = (), load: Load | None = None
+        self,
+        *,
+        classifiers: Sequence[str] = (),
+        autoencoders: Sequence[str] = (),
+        load: Load | None = None,
+        device: str = "cpu",
     ) -> None:
         self.classifiers = _names("classifier", classifiers)
         self.autoencoders = _names("autoencoder", autoencoders)
@@ -68,7 +73,7 @@ class Explorer:
         self.explanations: Shelf[Explanation] = Shelf("explanation", 48)
         self._made: dict[Wish, str] = {}
         self._pairs: dict[tuple[str, str], Pair] = {}
-        self._load = load or (lambda first, second: load_models(first, second, resize=True))
+        self._load = load or (lambda first, second: load_models(first, second, resize=True, device=device))
         self._lock = threading.Lock()
 
     def options(self) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from safetensors import safe_open
 
 from gifsplain.errors import WeightsError
 from gifsplain.models import networks, wrap
-from gifsplain.models.fold import fold
 from gifsplain.models.protocols import ModelCard
 from gifsplain.types import ScoreMeaning
 
@@ -71,21 +70,21 @@ def _card(values: dict[str, Any], kind: str) -> ModelCard:
     )
 
 
-def cxr_classifier(device: torch.device | str = "cpu", folder: Path | None = None) -> wrap.ImageClassifier:
+def cxr_classifier(device: torch.device | str | None = None, folder: Path | None = None) -> wrap.ImageClassifier:
     """The chest X-ray classifier of the package: calibrated probabilities, 0.5 is the operating point on validation."""
     values = read_card(CLASSIFIER_FILE, folder)
     config, state = read_weights(CLASSIFIER_FILE, values, folder)
     net = networks.build_classifier(networks.ClassifierConfig.from_dict(config))
     net.load_state_dict(state)
-    net = fold(net.to(device))
+    net = wrap.place(net, device)
     return wrap.ImageClassifier(_card(values, "classifier"), net, torch.sigmoid, 1, net)
 
 
-def cxr_autoencoder(device: torch.device | str = "cpu", folder: Path | None = None) -> wrap.ImageAutoencoder:
+def cxr_autoencoder(device: torch.device | str | None = None, folder: Path | None = None) -> wrap.ImageAutoencoder:
     """The chest X-ray autoencoder of the package."""
     values = read_card(AUTOENCODER_FILE, folder)
     config, state = read_weights(AUTOENCODER_FILE, values, folder)
     net = networks.build_autoencoder(networks.AutoencoderConfig.from_dict(config))
     net.load_state_dict(state)
-    net = fold(net.to(device))
+    net = wrap.place(net, device)
     return wrap.ImageAutoencoder(_card(values, "autoencoder"), net.encode, net.decode, net)

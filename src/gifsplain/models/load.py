@@ -1,10 +1,12 @@
 """Models by name: one literal table, and what a name may be."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import torch
 from torch import nn
 
 from gifsplain.errors import ModelError
@@ -90,6 +92,7 @@ def load_models(
     *,
     resize: bool = False,
     optimise: bool = True,
+    device: torch.device | str = "cpu",
 ) -> Pair:
     """A classifier and an autoencoder that fit together; by default the built-in chest X-ray pair.
 
@@ -98,20 +101,52 @@ def load_models(
         autoencoder: Likewise.
         resize: Let the classifier take the autoencoder's size by bilinear resizing where they differ.
         optimise: Use networks with folded batch normalisation (`models.fold`): the same numbers, sooner.
+        device: Where they compute: `cpu`, `cuda`, `cuda:1`, or `auto` for a GPU where there is one.
 
     Raises:
         ModelError: When they do not fit or a name is unknown.
         WeightsError: When weights are missing.
     """
-    first = load_classifier(classifier) if isinstance(classifier, str) else classifier
-    second = load_autoencoder(autoencoder) if isinstance(autoencoder, str) else autoencoder
+    place = find_device(device)
+    with contextlib.nullcontext() if place.type == "cpu" else place:
+        first = load_classifier(classifier) if isinstance(classifier, str) else classifier
+        second = load_autoencoder(autoencoder) if isinstance(autoencoder, str) else autoencoder
+    for model in (first, second):
+        _check_device(model, place)
     if not optimise:
         for net in (getattr(first, "net", None), getattr(second, "net", None)):
             if isinstance(net, nn.Module):
                 unfold(net)
     if resize:
         first = wrap.resized(first, second.card.size)
-    return wrap.pair(first, second)
+    return wrap.pair(first, second, device=place)
+
+
+def find_device(name: torch.device | str) -> torch.device:
+    """The device called `name`; `auto` is the first GPU, or the CPU where there is none.
+
+    Raises:
+        ModelError: When there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(name)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
+        raise ModelError(f"expected a device of this machine (cpu, cuda, auto), got {str(name)!r}: {error}") from error
+    return found
+
+
+def _check_device(model: Classifier | Autoencoder, place: torch.device) -> None:
+    """Refuse a model that stayed on another device, as one that its own code put there."""
+    net = getattr(model, "net", None)
+    found = next((value.device for value in net.parameters()), place) if isinstance(net, nn.Module) else place
+    if found.type != place.type:
+        raise ModelError(
+            f"expected {model.card.name} on {place}, found it on {found}; make it with models.wrap under "
+            "torch.device(...), or load with device='cpu'"
+        )
 
 
 def load(name: str, kind: str) -> Classifier | Autoencoder:

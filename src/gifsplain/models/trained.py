@@ -80,6 +80,7 @@ def classifier(folder: Path) -> Classifier:
     if is_styleex(folder):
         return styleex.load_styleex(folder=folder, stem=styleex.OWN_STEM).classifier
     net, values = load_classifier_net(folder)
+    net = wrap.place(net)
     return wrap.ImageClassifier(_card(values), net, torch.sigmoid, 1, net)
 
 
@@ -88,6 +89,7 @@ def autoencoder(folder: Path) -> Autoencoder:
     if is_styleex(folder):
         return styleex.load_styleex(folder=folder, stem=styleex.OWN_STEM).autoencoder
     net, values = load_autoencoder_net(folder)
+    net = wrap.place(net)
     return wrap.ImageAutoencoder(_card(values), net.encode, net.decode, net)
 
 

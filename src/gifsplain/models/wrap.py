@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gifsplain.errors import ModelError
-from gifsplain.models.fold import fold
+from gifsplain.models.fold import Net, fold
 from gifsplain.models.protocols import Autoencoder, Classifier, ModelCard, Pair
 from gifsplain.types import Images, Latents, ScoreMeaning
 
@@ -55,9 +55,14 @@ LOGITS_FROM: dict[Output, Callable[[Logits], Logits]] = {
 }
 
 
-def _frozen(net: nn.Module, device: torch.device | str) -> nn.Module:
-    """A folded copy in evaluation mode without parameter gradients: the caller's module stays as it is."""
-    return fold(copy.deepcopy(net).to(device))
+def place(net: Net, device: torch.device | str | None = None) -> Net:
+    """A folded copy on `device`, or on torch's default device: in evaluation mode and without parameter gradients."""
+    return fold(net.to(torch.get_default_device() if device is None else device))
+
+
+def _frozen(net: nn.Module, device: torch.device | str | None) -> nn.Module:
+    """As `place`, but the caller's module stays where it is."""
+    return place(copy.deepcopy(net), device)
 
 
 def _check(images: Tensor, card: ModelCard) -> None:
@@ -137,7 +142,7 @@ def classifier(
     value_range: tuple[float, float] = (0.0, 1.0),
     channels: int = 1,
     repeat: int = 1,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
 ) -> ImageClassifier:
     """Wrap any network that maps `b c h w` to `b t`.
 
@@ -151,7 +156,7 @@ def classifier(
         value_range: Native range of the pixel values, for black and white.
         channels: Channels that the wrapper takes.
         repeat: Times that a grey channel is repeated for a network that takes colour.
-        device: Where the copy lives.
+        device: Where the copy lives; the device of `load_models` or else torch's default when left out.
 
     Example:
         >>> import torch
@@ -182,7 +187,7 @@ def autoencoder(
     size: int,
     value_range: tuple[float, float] = (0.0, 1.0),
     channels: int = 1,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
 ) -> ImageAutoencoder:
     """Wrap any network with `encode` and `decode` methods; copied and frozen as in `classifier`.
 

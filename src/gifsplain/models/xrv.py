@@ -130,6 +130,7 @@ def wrap_densenet(
 ) -> wrap.ImageClassifier:
     """A `torchxrayvision.models.DenseNet` object, with or without weights, and the thresholds of its scores."""
     net.op_threshs = thresholds
+    net = wrap.place(net)
 
     def logits(native: Tensor) -> Tensor:
         with _quiet():
@@ -151,7 +152,7 @@ def resnet(name: str, folder: Path | None = None) -> wrap.ImageClassifier:
     path = _file(meta["weights_url"], folder)
     with _quiet(), tempfile.TemporaryDirectory() as safe:
         torch.save(read_checkpoint(path), Path(safe) / path.name)
-        net = xrv.models.ResNet(weights=name, cache_dir=safe)
+        net = wrap.place(xrv.models.ResNet(weights=name, cache_dir=safe))
     return wrap_classifier(net, net.model, name=name, size=512, labels=meta["labels"], details=_about(meta))
 
 
@@ -231,7 +232,7 @@ def resnet_autoencoder(folder: Path | None = None) -> wrap.ImageAutoencoder:
 
 def wrap_resnet_autoencoder(net: Any, *, name: str, meta: dict[str, Any] | None = None) -> wrap.ImageAutoencoder:
     """A torchxrayvision `ResNetAE` object, with or without weights."""
-    net.eval().requires_grad_(False)
+    net = wrap.place(net)
     card = ModelCard(name=f"xrv:{name}", kind="autoencoder", size=224, value_range=RANGE, details=_about(meta))
     return wrap.ImageAutoencoder(card, net.encode, net.decode, net)
 
@@ -246,7 +247,7 @@ def vqgan(name: str, folder: Path | None = None) -> wrap.ImageAutoencoder:
         plain = Path(safe) / "state.ckpt"
         torch.save({"state_dict": read_checkpoint(checkpoint)}, plain)
         net = xrv.baseline_models.ieee8023.VQGAN(ckpt_path=str(plain), yaml_path=str(config))
-    net.eval().requires_grad_(False)
+    net = wrap.place(net)
     card = ModelCard(
         name=f"xrv:{name}", kind="autoencoder", size=net.resolution, value_range=RANGE, details=_about(meta)
     )
