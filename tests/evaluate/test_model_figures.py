@@ -95,7 +95,7 @@ def test_reconstruction_and_reach_by_group() -> None:
             "target": ["A", "A", "B"],
             "reached": [True, True, False],
             "peak": [0.2, 0.01, 0.3],
-            **dict.fromkeys(("score", "reconstruction", "counterfactual"), [0.9, 0.8, 0.7]),
+            **{key: [0.9, 0.8, 0.7] for key in ("score", "reconstruction", "counterfactual")},
         }
     )
     reached = model_figures.reach(explained).set_index("target")

@@ -100,13 +100,11 @@ def _explain_positives(
     config: ModelFiguresConfig, pair: Pair, own: Sequence[cases.Case], rows: Table, progress: parts.Progress | None
 ) -> Table:
     """Latent Shift on positives that score above 0.5."""
-    setup, found = config.setup, rows.set_index("case")
+    setup = config.setup
     units = [
         parts.Unit((target,), case.key, case)
         for target in setup.targets or pair.targets
-        for case in cases.draw(
-            [c for c in own if c.has(target) and found.at[c.key, f"score:{target}"] > 0.5], config.explained, setup.seed
-        )
+        for case in cases.draw(_seen(own, rows, target), config.explained, setup.seed)
     ]
 
     def compute(group: Sequence[parts.Unit]) -> list[list[parts.Row]]:
@@ -120,6 +118,12 @@ def _explain_positives(
 
     folder = setup.out / "models" / "explanations"
     return parts.run_parts(folder, units, compute, chunk=setup.batch, progress=progress).frame
+
+
+def _seen(own: Sequence[cases.Case], rows: Table, target: str) -> list[cases.Case]:
+    """Positives that score above 0.5."""
+    high = set(rows.loc[rows[f"score:{target}"] > 0.5, "case"])
+    return [case for case in own if case.has(target) and case.key in high]
 
 
 def explanation_row(explanation: Explanation) -> parts.Row:
