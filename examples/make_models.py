@@ -28,8 +28,6 @@ STEPS: tuple[tuple[str, str], ...] = (
     ("classifier-hardened", "classifier"),
 )
 """Configuration and output folder, in order; a folder's name is what later configurations call it."""
-KEPT = ("licence", "version", "value_range", "limits", "data", "terms")
-"""Keys of the package's card that are not measured, and so stay when the weights are replaced."""
 SHIPPED = {"classifier": builtin.CLASSIFIER_FILE, "autoencoder": builtin.AUTOENCODER_FILE}
 """Output folder and the name of its model in the package."""
 
@@ -54,11 +52,11 @@ def ship(folder: Path, stem: str, weights: Path) -> None:
     """Copy a finished model into `weights` under its name in the package."""
     kind = stem.removeprefix("cxr-")
     files.write_bytes(weights / f"{stem}.safetensors", (folder / f"{kind}.safetensors").read_bytes())
-    old = weights / f"{stem}.json"
-    kept = json.loads(old.read_text(encoding="utf-8")) if old.is_file() else {}
-    card = json.loads((folder / f"{kind}.json").read_text(encoding="utf-8")) | {"name": stem}
-    card |= {key: kept[key] for key in KEPT if key in kept}
-    files.write_text(weights / f"{stem}.json", json.dumps(card, indent=1, ensure_ascii=False) + "\n")
+    words = yaml.safe_load((HERE / "training" / "cards.yaml").read_text(encoding="utf-8"))
+    card = json.loads((folder / f"{kind}.json").read_text(encoding="utf-8"))
+    card |= {"name": stem, **words["common"], **words[kind]}
+    text = json.dumps(card, indent=1, ensure_ascii=False).replace(str(folder.parent), "OUT")
+    files.write_text(weights / f"{stem}.json", text + "\n")
 
 
 def main() -> None:
@@ -74,6 +72,7 @@ def main() -> None:
         train(name, read(name, options.data, options.output), options.output / folder)
     for folder, stem in SHIPPED.items():
         ship(options.output / folder, stem, options.weights)
+    print("measure them: examples/measure_autoencoder.py, `gifsplain evaluate models`, then examples/write_cards.py")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Every experiment by name: its configuration, what it runs, and its tables and figures."""
 
 import io
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,7 +113,7 @@ def _alignment(config: alignment.AlignmentConfig, progress: parts.Progress | Non
 
 def _shortcut(config: shortcut.ShortcutConfig, progress: parts.Progress | None) -> Result:
     rows, summary = shortcut.run(config, progress)
-    columns = ["agreement", "method", "n", "reliance", "auc_mark_agrees", "auc_mark_opposes", "random_iou", "iou",
+    columns = ["mark", "agreement", "method", "n", "reliance", "auc_mark_agrees", "auc_mark_opposes", "random_iou", "iou",
                "hit", "energy", "drawable", "removed", "added"]  # fmt: skip
     shown = tables.rounded(summary[[c for c in columns if c in summary]], 2)
     return Result(rows, summary, {"Planted mark: reliance, localisation, and what became of it": shown},
@@ -121,6 +122,8 @@ def _shortcut(config: shortcut.ShortcutConfig, progress: parts.Progress | None) 
 
 def _models(config: model_figures.ModelFiguresConfig, progress: parts.Progress | None) -> Result:
     rows, explained = model_figures.run(config, progress)
+    values = model_figures.metrics(rows, explained, config.visible)
+    write_text(config.setup.out / "models" / "metrics.json", json.dumps(values, indent=1, ensure_ascii=False) + "\n")
     areas = model_figures.discrimination(rows)
     found = {
         "AUC [95 % interval over patients], positives": tables.areas(areas),

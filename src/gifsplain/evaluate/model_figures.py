@@ -275,3 +275,19 @@ def reach(explained: Table, visible: float = VISIBLE) -> Table:
         }
         found.append(row | {k: float(part[k].mean()) for k in ("peak", "score", "reconstruction", "counterfactual")})
     return pd.DataFrame(found)
+
+
+def metrics(rows: Table, explained: Table, visible: float = VISIBLE) -> dict[str, Any]:
+    """Everything above as JSON values for a model card, rounded to four digits."""
+    found = {
+        "auc": discrimination(rows),
+        "operating_point": operating_point(rows),
+        "reconstruction": reconstruction(rows),
+        "source_probe": source_probe(rows),
+        "latentshift": reach(explained, visible),
+    }
+    return {name: [_rounded(row) for row in table.to_dict("records")] for name, table in found.items() if len(table)}
+
+
+def _rounded(row: Mapping[Any, Any]) -> dict[str, Any]:
+    return {str(k): round(v, 4) if isinstance(v, float) else v for k, v in row.items() if v == v}  # nan is left out
