@@ -12,7 +12,7 @@ from pydicom.uid import ComputedRadiographyImageStorage
 from gifsplain.errors import DicomError, InputError
 from gifsplain.io import dicom_draw
 from gifsplain.io.dicom_out import Derived, write_dicom, write_segmentation
-from gifsplain.io.dicom_study import Study
+from gifsplain.io.dicom_study import Study, remove_written
 from gifsplain.types import Explanation, Picture, Provenance, ScoreMeaning, Scores, Stop
 
 from .dicom_maker import SECRET, radiograph
@@ -238,3 +238,14 @@ def test_dciodvfy_finds_no_error(tmp_path, source, kind):
         result = subprocess.run(["dciodvfy", "-new", str(path)], capture_output=True, text=True, check=False)
         report = result.stdout + result.stderr
         assert not [line for line in report.splitlines() if line.startswith("Error")], report
+
+
+def test_only_what_an_earlier_run_wrote_is_removed(tmp_path):
+    paths = write_dicom(derived(), tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    foreign = radiograph(np.zeros((8, 8), np.uint16))
+    foreign.save_as(paths["overlay"], enforce_file_format=True)  # somebody's own file by one of our names
+    assert set(remove_written(tmp_path)) == set(paths.values()) - {paths["overlay"]}
+    assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", "overlay.dcm"}
+    (tmp_path / "cine.dcm").write_text("no DICOM at all")
+    assert remove_written(tmp_path) == []

@@ -8,8 +8,7 @@ from gifsplain.errors import GifsplainError, InputError
 from gifsplain.explain.methods import explain_with
 from gifsplain.explain.run import target_index
 from gifsplain.explain.settings import Settings
-from gifsplain.io import dicom_out
-from gifsplain.io.dicom_study import Study
+from gifsplain.io.dicom_study import Study, remove_written
 from gifsplain.io.grey import Colour
 from gifsplain.io.manifest import Case, load_all
 from gifsplain.models.protocols import Pair
@@ -91,10 +90,16 @@ def _study(case: Case, picture: Picture, output: Output) -> Study:
 
 
 def write(explanation: Explanation, output: Output, study: Study | None = None) -> Path:
-    """Write one explanation in all wanted forms and return its folder; DICOM too when a study is given."""
+    """Write one explanation in all wanted forms and return its folder; DICOM too when a study is given.
+
+    DICOM objects of an earlier run do not stay beside an explanation that they do not belong to.
+    """
     folder = write_explanation(
         explanation, output.folder, formats=output.formats, arrays=output.arrays, native=output.native
     )
+    remove_written(folder)
     if study is not None:
+        from gifsplain.io import dicom_out  # highdicom takes a second to load
+
         dicom_out.write_dicom(dicom_out.Derived.of(explanation), folder, study)
     return folder

@@ -11,12 +11,15 @@ from typing import Self
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.errors import InvalidDicomError
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
 from gifsplain.errors import DicomError, InputError
 
 SOFTWARE = "gifsplain"
+WRITTEN = ("cine.dcm", "overlay.dcm", "image.dcm", "segmentation.dcm")
+"""Names of the objects of an explanation."""
 _PATIENT = ("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex")
 _STUDY = (
     "StudyInstanceUID",
@@ -238,3 +241,23 @@ def _quality(source: Dataset | None) -> Dataset:
             if source.get(keyword):
                 quality[keyword] = source[keyword]
     return quality
+
+
+def remove_written(folder: Path) -> list[Path]:
+    """Remove the DICOM objects that an earlier run left in the folder of an explanation; returns what was removed.
+
+    Only files by our names that name this software as their maker: anything else is somebody's own.
+    """
+    removed = []
+    for path in (folder / name for name in WRITTEN):
+        if path.is_file() and not path.is_symlink() and _is_ours(path):
+            path.unlink()
+            removed.append(path)
+    return removed
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return bool(dcmread(path, specific_tags=["Manufacturer"]).get("Manufacturer") == SOFTWARE)
+    except (InvalidDicomError, OSError):
+        return False
