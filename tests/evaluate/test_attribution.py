@@ -140,6 +140,22 @@ def test_integrated_gradients_add_up_to_the_change_of_the_logit(name: str, basel
     assert torch.allclose(slow.sum((1, 2, 3)).float(), change, atol=1e-3)
 
 
+def test_integration_error_is_what_the_attributions_leave_out() -> None:
+    """Against a sum by hand at a step count so low that there is an error, and small with many steps."""
+    pair, images = tiny_pair(), tiny_images(2)
+    coarse = attribution.integration_error(pair, images, 1, steps=2)
+    fine = attribution.integration_error(pair, images, 1, steps=200)
+    assert float(fine.abs().max()) < 0.02 * float(coarse.abs().max())
+    points, weights = np.polynomial.legendre.leggauss(2)
+    total = torch.zeros_like(images)
+    for point, weight in zip(points, weights, strict=True):
+        x = (0.5 + (point + 1) / 2 * (images - 0.5)).float().requires_grad_()
+        total += weight / 2 * torch.autograd.grad(pair.classifier.logits(x)[:, 1].sum(), x)[0]
+    change = pair.classifier.logits(images)[:, 1] - pair.classifier.logits(torch.full_like(images, 0.5))[:, 1]
+    by_hand = ((images - 0.5) * total).sum((1, 2, 3)) - change
+    assert torch.allclose(coarse, by_hand, atol=1e-4)
+
+
 def test_native_zero_is_mid_grey_for_torchxrayvision() -> None:
     assert attribution.native_zero(tiny_pair(value_range=(-1024.0, 1024.0)).classifier) == 0.5
     assert attribution.native_zero(tiny_pair(value_range=(0.0, 1.0)).classifier) == 0.0

@@ -49,7 +49,7 @@ def run(config: AlignmentConfig, progress: parts.Progress | None = None) -> tupl
         for name, pair in pairs.items()
         for target in setup.targets or pair.targets
         if target in pair.targets
-        for case in cases.draw([c for c in pool if c.has(target)], setup.limit, setup.seed)
+        for case in cases.draw(cases.shown(setup, pool, target), setup.limit, setup.seed)
     ]
     settings = replace(setup.settings, drop=config.drop)
 

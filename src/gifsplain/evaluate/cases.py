@@ -62,10 +62,15 @@ def load_cases(setup: Setup, *, split: str | None = None) -> list[Case]:
     """
     table = _table(setup.manifest, ("path", "labels"))
     wanted = setup.split if split is None else split
-    if "split" in table:
+    if "split" in table and wanted != "all":
         table = table[table["split"] == wanted]
     if setup.sources:
         table = table[table["source"].isin(setup.sources)]
+    for condition in setup.where:
+        column, _, value = condition.partition("=")
+        if column not in table:
+            raise InputError(f"where takes column=value with a column of {setup.manifest.name}, got {condition!r}")
+        table = table[table[column].astype(str) == value]
     if "view" in table:
         table = table[table["view"] != "L"]
     if table.empty:
@@ -113,12 +118,15 @@ def marked(setup: Setup, cases: Sequence[Case], target: str) -> list[Case]:
     return [case for case in found if case.boxes or case.masks]
 
 
+def shown(setup: Setup, cases: Sequence[Case], target: str) -> list[Case]:
+    """The cases with the finding: those that an expert marked where there are any, so that experiments share them."""
+    return marked(setup, cases, target) or [case for case in cases if case.has(target)]
+
+
 def draw(cases: Sequence[Case], limit: int, seed: int) -> list[Case]:
-    """At most `limit` cases, drawn without replacement, in the order given."""
-    if len(cases) <= limit:
-        return list(cases)
-    chosen = np.random.default_rng(seed).choice(len(cases), size=limit, replace=False)
-    return [cases[index] for index in np.sort(chosen)]
+    """At most `limit` cases in the order in which they are drawn: a smaller limit takes the first of the same cases."""
+    order = np.random.default_rng(seed).permutation(len(cases))
+    return [cases[index] for index in order[:limit].tolist()]
 
 
 def load_pictures(cases: Sequence[Case], card: ModelCard) -> Images:

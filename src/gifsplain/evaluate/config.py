@@ -37,17 +37,26 @@ class Setup:
     targets: tuple[str, ...] = ()
     """Empty: every target of the classifier for which there are cases."""
     split: str = "val"
+    """`all` takes every row, for cases that no model saw."""
     sources: tuple[str, ...] = ()
     """Values of the manifest's source column; empty takes all."""
+    where: tuple[str, ...] = ()
+    """Further conditions on the manifest's columns, as `column=value`."""
     limit: int = 80
     """Most cases for each target, drawn by seed; the paper used 80."""
+    method_limits: dict[str, int] = field(default_factory=dict)
+    """Fewer cases for costly methods: the first ones of the same draw."""
     seed: int = 0
     batch: int = 8
     settings: Settings = field(default_factory=Settings)
+    store: Path | None = None
+    """Where maps and sweeps that several experiments need are kept; by default OUT/store."""
 
     def __post_init__(self) -> None:
         if self.limit < 1 or self.batch < 1:
             raise InputError(f"limit and batch must be 1 or more, got {self.limit} and {self.batch}")
+        if unknown := sorted(set(self.method_limits) - set(self.methods)):
+            raise InputError(f"method_limits names {', '.join(unknown)}, which methods does not")
         if not self.classifiers or not self.methods:
             raise InputError("at least one classifier and one method are needed, got none")
 
@@ -61,15 +70,26 @@ class Setup:
         """Where the masks are."""
         return self.masks or self.manifest.parent / "masks.csv"
 
+    def reaches(self, method: str, rank: int) -> bool:
+        """Whether the method is asked about the case at this place of the draw."""
+        return rank < self.method_limits.get(method, self.limit)
+
+    @property
+    def store_folder(self) -> Path:
+        """Where shared results are."""
+        return self.store or self.out / "store"
+
     def load(self, classifier: str) -> Pair:
         """One of the classifiers with the autoencoder."""
         return load_models(classifier, self.autoencoder, resize=self.resize)
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses, paths and enums as JSON values; the output folder is left out, since it decides no number."""
+    """Dataclasses, paths and enums as JSON values; folders of results are left out: they decide no number."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name != "out"}
+        return {
+            f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name not in ("out", "store")
+        }
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Path):

@@ -6,17 +6,19 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from gifsplain.evaluate import bootstrap, cases, parts, perceptual, quality
 from gifsplain.evaluate.config import Setup
 from gifsplain.evaluate.layers import autoencoder_features, classifier_features
+from gifsplain.evaluate.store import Drawn, Store
+from gifsplain.explain import attribution
 from gifsplain.explain.attribution import native_zero
-from gifsplain.explain.methods import explain_with
 from gifsplain.models.load import load_classifier
 from gifsplain.models.protocols import Classifier, Pair
 from gifsplain.models.wrap import resized
-from gifsplain.types import Explanation, Images
+from gifsplain.types import Explanation, Images, Map
 
 KEYS = ["classifier", "method"]
 EXTRACTORS = ("classifier", "autoencoder")
@@ -52,7 +54,8 @@ def run(config: CounterfactualConfig, progress: parts.Progress | None = None) ->
         for target in setup.targets or pair.targets
         if target in pair.targets
         for method in setup.methods
-        for case in cases.draw([c for c in pool if c.has(target)], setup.limit, setup.seed)
+        for rank, case in enumerate(cases.draw(cases.shown(setup, pool, target), setup.limit, setup.seed))
+        if setup.reaches(method, rank)
     ]
 
     def compute(group: Sequence[parts.Unit]) -> list[list[parts.Row]]:
@@ -67,28 +70,29 @@ def _rows(
 ) -> list[list[parts.Row]]:
     name, target, method = group[0].group
     images = cases.load_pictures([unit.payload for unit in group], pair.classifier.card)
-    pictures = cases.as_pictures(images, [unit.case for unit in group])
-    found = explain_with(method, pair, pictures, [target], config.setup.settings)
-    rows = []
-    for unit, explanation in zip(group, found, strict=True):
+    store, settings, names = Store(config.setup.store_folder), config.setup.settings, [unit.case for unit in group]
+    rows: list[list[parts.Row]] = []
+    found = [] if method in attribution.MAPS else store.sweeps(pair, method, images, target, settings, names=names)
+    maps = [Drawn(one.map, one.cost.seconds) for one in found] or store.maps(
+        pair, method, images, target, settings, names=names
+    )
+    for unit, image, drawn in zip(group, images, maps, strict=True):
         row: parts.Row = {"classifier": name, "target": target, "method": method, "case": unit.case,
-                          "patient": unit.payload.patient, "seconds": explanation.cost.seconds}  # fmt: skip
-        row |= faithfulness(pair, explanation, config.steps)
-        if explanation.has_sweep:
-            row |= counterfactual_measures(explanation, config.setup.settings.drop, config.setup.settings.tolerance)
-            row |= _with_models(pair, explanation, config, others)
-        rows.append([row])
+                          "patient": unit.payload.patient, "seconds": drawn.seconds}  # fmt: skip
+        rows.append([row | faithfulness(pair, image, drawn.map, target, config.steps)])
+    for (row,), explanation in zip(rows if found else (), found, strict=True):
+        row |= counterfactual_measures(explanation, settings.drop, settings.tolerance)
+        row |= _with_models(pair, explanation, config, others)
     return rows
 
 
-def faithfulness(pair: Pair, explanation: Explanation, steps: int) -> parts.Row:
+def faithfulness(pair: Pair, image: Float[Tensor, "c h w"], found: Map, target: str, steps: int) -> parts.Row:
     """Deletion (lower is better) and insertion (higher is better) of the map's pixels (Petsiuk 2018).
 
     Deletion exchanges pixels for the network's own 0, insertion brings them back into a blurred image.
     """
-    image = explanation.image
-    score = _score(pair.classifier, explanation.target)
-    order = quality.order_of(explanation.map)
+    score = _score(pair.classifier, target)
+    order = quality.order_of(found)
     empty = torch.full_like(image, native_zero(pair.classifier))
     side = 2 * (image.shape[-1] // 8) + 1
     blurred = torch.nn.functional.avg_pool2d(image[None], side, 1, side // 2, count_include_pad=False)[0]

@@ -36,7 +36,7 @@ def run(config: CurvesConfig, progress: parts.Progress | None = None) -> pd.Data
         for name, pair in pairs.items()
         for target in setup.targets or pair.targets
         if target in pair.targets
-        for case in cases.draw([c for c in pool if c.has(target)], setup.limit, setup.seed)
+        for case in cases.draw(cases.shown(setup, pool, target), setup.limit, setup.seed)
     ]
 
     def compute(group: Sequence[parts.Unit]) -> list[list[parts.Row]]:

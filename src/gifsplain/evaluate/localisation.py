@@ -9,7 +9,7 @@ import pandas as pd
 from gifsplain.errors import InputError
 from gifsplain.evaluate import bootstrap, cases, discrimination, overlap, parts
 from gifsplain.evaluate.config import CONTROLS, Setup
-from gifsplain.evaluate.maps import maps_of
+from gifsplain.evaluate.store import Store, maps_as_tensor
 
 BOX_PRIOR = "box-prior"
 """Control: mean mark of the target in the train split, the same map for every image."""
@@ -41,12 +41,12 @@ def run(config: OverlapConfig, progress: parts.Progress | None = None) -> tuple[
     splits = tuple(dict.fromkeys((setup.split, config.threshold_split)))
     everything = {split: cases.load_cases(setup, split=split) for split in splits}
     units = [
-        parts.Unit((name, target, split), case.key, case)
+        parts.Unit((name, target, split), case.key, (case, rank))
         for name, pair in pairs.items()
         for target in setup.targets or pair.targets
         if target in pair.targets
         for split in splits
-        for case in cases.draw(cases.marked(setup, everything[split], target), setup.limit, setup.seed)
+        for rank, case in enumerate(cases.draw(cases.marked(setup, everything[split], target), setup.limit, setup.seed))
     ]
     size = next(iter(pairs.values())).classifier.card.size
     priors = _priors(setup, config.prior_split, {unit.group[1] for unit in units}, size)
@@ -81,22 +81,28 @@ def _rows(
 ) -> list[list[parts.Row]]:
     name, target, split = group[0].group
     card = pair.classifier.card
-    images = cases.load_pictures([unit.payload for unit in group], card)
-    marks = [cases.expert_mask(unit.payload, card.size).numpy() for unit in group]
-    drawn = {
-        method: maps_of(pair, method, images, target, setup.settings, names=[unit.case for unit in group]).numpy()
-        for method in setup.methods
-    }
+    images = cases.load_pictures([unit.payload[0] for unit in group], card)
+    marks = [cases.expert_mask(unit.payload[0], card.size).numpy() for unit in group]
+    names, store = [unit.case for unit in group], Store(setup.store_folder)
+    drawn: list[dict[str, np.ndarray]] = [{} for _ in group]
+    for method in setup.methods:
+        rows = [row for row, unit in enumerate(group) if setup.reaches(method, unit.payload[1]) and marks[row].any()]
+        if rows:
+            some = [names[row] for row in rows]
+            found = store.maps(pair, method, images[rows], target, setup.settings, names=some)
+            for row, values in zip(rows, maps_as_tensor(found).numpy(), strict=True):
+                drawn[row][method] = values
     if prior is not None:
-        drawn[BOX_PRIOR] = np.stack([prior] * len(group))
+        for one in drawn:
+            one[BOX_PRIOR] = prior
     return [
         [
-            {"classifier": name, "target": target, "split": split, "case": unit.case, "patient": unit.payload.patient,
-             "method": method, **overlap.measures(maps[index].astype(float), mark)}
-            for method, maps in drawn.items()
+            {"classifier": name, "target": target, "split": split, "case": unit.case,
+             "patient": unit.payload[0].patient, "method": method, **overlap.measures(found.astype(float), mark)}
+            for method, found in maps.items()
             if mark.any()
         ]
-        for index, (unit, mark) in enumerate(zip(group, marks, strict=True))
+        for unit, mark, maps in zip(group, marks, drawn, strict=True)
     ]  # fmt: skip
 
 

@@ -61,7 +61,8 @@ def draw(request: Panel, settings: Settings = Settings()) -> Figure:
     """The image with its mark, then one map a method; a row for each classifier."""
     methods = request.methods or PAPER_METHODS
     rows, columns = len(request.classifiers), len(methods) + 1
-    figure = Figure(figsize=(2.3 * columns, 2.6 * rows), layout="constrained")
+    figure = Figure(figsize=(2.3 * columns, 2.6 * rows + 0.4), layout="constrained")
+    figure.suptitle(request.target, x=0.01, ha="left", fontsize=11)
     axes = figure.subplots(rows, columns, squeeze=False)
     picture = load_image(request.image, colour="grey")
     mask_paths = (request.mask,) if request.mask else ()
@@ -72,7 +73,7 @@ def draw(request: Panel, settings: Settings = Settings()) -> Figure:
         marked = expert_mask(case, images.shape[-1]).numpy() if request.boxes or request.mask else None
         score = float(pair.classifier.scores(images)[0, target_index(pair.classifier.card, request.target)])
         _show(row[0], images, None, marked)
-        row[0].set_title(f"{name}\n{request.target}: {score:.2f}", fontsize=9)
+        row[0].set_title(f"{name}: {score:.2f}", fontsize=9)
         for axis, method in zip(row[1:], methods, strict=True):
             _show(axis, images, maps_of(pair, method, images, request.target, settings)[0], marked)
             axis.set_title(method, fontsize=9)

@@ -15,7 +15,8 @@ from gifsplain.evaluate import config as configuration
 from gifsplain.evaluate import parts, published
 from gifsplain.evaluate.config import Setup
 from gifsplain.evaluate.experiments import EXPERIMENTS, Result, perform, png
-from gifsplain.io.files import write_text
+from gifsplain.explain import attribution
+from gifsplain.io.files import safe_name, write_text
 
 Watch = Callable[[str], parts.Progress | None]
 
@@ -35,8 +36,8 @@ class Section:
 def read(path: Path, out: Path | None = None) -> dict[str, Any]:
     """Configurations by experiment from a YAML file with the keys `setup` and `experiments`.
 
-    Every experiment may override keys of the setup under its own key `setup`. Relative paths start at the file's
-    folder.
+    Every experiment may override keys of the setup under its own key `setup`. `NAME/LABEL` is a further run of an
+    experiment, in OUT/LABEL. Relative paths start at the file's folder.
 
     Raises:
         ConfigurationError: When the file is no such mapping or names what does not exist.
@@ -51,7 +52,7 @@ def read(path: Path, out: Path | None = None) -> dict[str, Any]:
     if out is not None:
         shared["out"] = str(out)
     wanted = found.get("experiments") or dict.fromkeys(EXPERIMENTS)
-    unknown = sorted(set(wanted) - set(EXPERIMENTS))
+    unknown = sorted({name.partition("/")[0] for name in wanted} - set(EXPERIMENTS))
     if unknown:
         raise ConfigurationError(
             f"{path}: no experiment is called {', '.join(unknown)}; there are {', '.join(EXPERIMENTS)}"
@@ -61,19 +62,27 @@ def read(path: Path, out: Path | None = None) -> dict[str, Any]:
 
 def _one(name: str, shared: dict[str, Any], values: dict[str, Any], root: Path) -> Any:
     setup = shared | (values.pop("setup", None) or {})
-    for key in ("manifest", "out", "boxes", "masks"):
+    for key in ("manifest", "out", "boxes", "masks", "store"):
         if setup.get(key) is not None:
             setup[key] = root / Path(setup[key])
+    kind, _, label = name.partition("/")
+    if label:
+        setup |= {"store": setup.get("store") or setup["out"] / "store", "out": setup["out"] / safe_name(label)}
     return configuration.build(
-        EXPERIMENTS[name].config, {"setup": configuration.build(Setup, setup, "setup"), **values}, name
+        EXPERIMENTS[kind].config, {"setup": configuration.build(Setup, setup, "setup"), **values}, name
     )
+
+
+def _title(name: str) -> str:
+    kind, _, label = name.partition("/")
+    return EXPERIMENTS[kind].title + (f": {label}" if label else "")
 
 
 def run(configs: dict[str, Any], report: Path, watch: Watch = lambda _: None) -> dict[str, Result]:
     """Perform the experiments one after the other and write the report after each: a stop leaves one to read."""
     results: dict[str, Result] = {}
     for name, config in configs.items():
-        results[name] = perform(name, config, watch(EXPERIMENTS[name].title))
+        results[name] = perform(name.partition("/")[0], config, watch(_title(name)))
         write_text(report, html(configs, results))
     return results
 
@@ -83,8 +92,8 @@ def html(configs: dict[str, Any], results: dict[str, Result]) -> str:
     environment = jinja2.Environment(loader=jinja2.PackageLoader("gifsplain.evaluate"), autoescape=True)
     sections = [
         Section(
-            name=name,
-            title=EXPERIMENTS[name].title,
+            name=name.replace("/", "-"),
+            title=_title(name),
             words=result.words,
             tables=result.tables,
             figures={key: base64.b64encode(png(figure)).decode() for key, figure in result.figures.items()},
@@ -115,11 +124,18 @@ def differences(setup: Setup) -> tuple[str, ...]:
     lines = [
         "Images: the NIH pictures here are stored at 256 pixels, a part of the published box set; n is given with "
         "every number. Published means are over 80 images a target.",
-        "Marks: only Atelectasis, Cardiomegaly, Effusion and Mass share the published data set (NIH boxes). For Lung "
-        "Opacity and Pneumothorax the paper used RSNA and SIIM-ACR masks, which are not here.",
+        "Marks: only Atelectasis, Cardiomegaly, Effusion and Mass share the published data set (NIH boxes). For "
+        "Pneumothorax ours are NIH boxes too, the paper's SIIM-ACR masks. For Lung Opacity ours are the NIH boxes of "
+        "Pneumonia and Infiltration, the paper's RSNA masks. Of our masks (covid-chestxray) ground_glass_opacity and "
+        "consolidation count as Lung Opacity, effusion as Effusion, pneumothorax as Pneumothorax; lungs, heart, "
+        "airways and devices mark no target.",
         "Strength search: ours finds a fall of 0.30 exactly; the published code squeezed the score by a second "
         "sigmoid and stepped until it turned, so its sweeps have other lengths.",
-        "Iterative delete: 20 rounds as published; the share a round (1 % of the pixels) is ours.",
+        f"Iterative delete: {attribution.DELETE_ROUNDS} rounds, each removes the {attribution.DELETE_SHARE:.0%} of the "
+        "pixels with the largest gradient that are still there. The paper gives neither number; its code cuts at the "
+        "98th percentile and may choose a removed pixel again.",
+        f"Integrated gradients: {attribution.INTEGRATION_STEPS} steps; the published code takes "
+        f"{attribution.PUBLISHED_STEPS} (`integrated-100`).",
     ]
     if other:
         lines.insert(0, f"Models: {', '.join(other)} is not a published classifier; it saw far fewer images, and "

@@ -47,11 +47,11 @@ def run(config: RandomisationConfig, progress: parts.Progress | None = None) -> 
     parts.claim(folder, config, [p.classifier.card.sha256 + p.autoencoder.card.sha256 for p in pairs.values()])
     pool = cases.load_cases(setup)
     units = [
-        parts.Unit((name, target), case.key, case)
+        parts.Unit((name, target), case.key, (case, rank))
         for name, pair in pairs.items()
         for target in setup.targets or pair.targets
         if target in pair.targets
-        for case in cases.draw([c for c in pool if c.has(target)], setup.limit, setup.seed)
+        for rank, case in enumerate(cases.draw(cases.shown(setup, pool, target), setup.limit, setup.seed))
     ]
 
     def compute(group: Sequence[parts.Unit]) -> list[list[parts.Row]]:
@@ -62,17 +62,19 @@ def run(config: RandomisationConfig, progress: parts.Progress | None = None) -> 
 
 def _rows(config: RandomisationConfig, pair: Pair, group: Sequence[parts.Unit]) -> list[list[parts.Row]]:
     target = group[0].group[1]
-    images = cases.load_pictures([unit.payload for unit in group], pair.classifier.card)
+    images = cases.load_pictures([unit.payload[0] for unit in group], pair.classifier.card)
     layers = layers_in_order(network_of(pair.classifier), lambda: pair.classifier.logits(images[:1].to(pair.device)))
     rows: list[list[parts.Row]] = [[] for _ in group]
     for method in config.setup.methods:
-        for kind, depth, values in _curve(config, pair, method, images, target, layers=layers):
-            for index, unit in enumerate(group):
+        asked = [index for index, unit in enumerate(group) if config.setup.reaches(method, unit.payload[1])]
+        for kind, depth, values in _curve(config, pair, method, images[asked], target, layers=layers) if asked else ():
+            for index, value in zip(asked, values, strict=True):
+                unit = group[index]
                 name = "rise" if kind == "efficient" else "similarity"
                 rows[index].append(
-                    {"classifier": unit.group[0], "target": target, "case": unit.case, "patient": unit.payload.patient,
+                    {"classifier": unit.group[0], "target": target, "case": unit.case, "patient": unit.payload[0].patient,
                      "method": method, "kind": kind, "randomised": depth / len(layers),
-                     "layer": layers[-depth].name if depth else "(none)", name: values[index]}
+                     "layer": layers[-depth].name if depth else "(none)", name: value}
                 )  # fmt: skip
     return rows
 

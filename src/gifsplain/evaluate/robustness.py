@@ -11,6 +11,7 @@ from torchvision.transforms.functional import gaussian_blur
 from gifsplain.evaluate import cases, correlation, overlap, parts
 from gifsplain.evaluate.config import Setup
 from gifsplain.evaluate.maps import maps_of
+from gifsplain.evaluate.store import Store, maps_as_tensor
 from gifsplain.models.protocols import Pair
 from gifsplain.types import Images
 
@@ -73,7 +74,11 @@ def _rows(config: RobustnessConfig, pair: Pair, group: Sequence[parts.Unit]) -> 
     changed = [("noise", level, with_noise(images, level, setup.seed)) for level in config.noises]
     changed += [("blur", level, with_blur(images, level)) for level in config.blurs]
     rows: list[list[parts.Row]] = [[] for _ in group]
-    clean = {method: maps_of(pair, method, images, target, setup.settings).numpy() for method in setup.methods}
+    store, names = Store(setup.store_folder), [unit.case for unit in group]
+    clean = {
+        m: maps_as_tensor(store.maps(pair, m, images, target, setup.settings, names=names)).numpy()
+        for m in setup.methods
+    }
     for kind, level, copies in changed:
         with torch.no_grad():
             scores = pair.classifier.scores(copies.to(pair.device)).cpu()[:, card.targets.index(target)]

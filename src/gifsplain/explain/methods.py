@@ -65,6 +65,7 @@ _MAP_SUMMARIES: dict[str, str] = {
     "grad": "absolute input gradient (Simonyan et al. 2014)",
     "guided": "guided backpropagation (Springenberg et al. 2015)",
     "integrated": "integrated gradients from the native zero (Sundararajan et al. 2017)",
+    "integrated-100": "integrated gradients with 100 steps, as in the code published with Latent Shift",
     "integrated-black": "integrated gradients from black",
     "iterative-delete": "iterative delete (Bordes et al. 2018)",
     "grad-cam": "Grad-CAM (Selvaraju et al. 2017)",
