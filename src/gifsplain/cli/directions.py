@@ -74,6 +74,38 @@ def pages(
     typer.echo(f"wrote {path}")
 
 
+@app.command()
+def study(
+    manifest: ManifestArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="New folder for cases.csv, study.yaml and pictures.")],
+    classifier: ClassifierOption = "styleex",
+    autoencoder: AutoencoderOption = "styleex",
+    method: Annotated[str, typer.Option(help="Population method whose directions are shown.")] = "eigenfind",
+    target: Annotated[list[str] | None, typer.Option("--target", "-t", help="Targets; by default all.")] = None,
+    split: SplitOption = "test",
+    source: SourceOption = None,
+    limit: Annotated[int, typer.Option(help="Images to choose cases among.")] = 200,
+    per_target: Annotated[int, typer.Option(help="Most cases a target, half of them false positives.")] = 8,
+    ranks: Annotated[int, typer.Option(help="Directions that readers see of each target.")] = 3,
+) -> None:
+    """What `gifsplain study init` needs to ask readers what each direction changes."""
+    from gifsplain.evaluate.selection import load_in_chunks, selection_cases
+    from gifsplain.models.load import load_models
+    from gifsplain.render.direction_study import ReadCase, StudyPlan, write_study
+
+    pair = load_models(classifier, autoencoder)
+    rows = selection_cases(manifest, split=split, sources=tuple(source or ()), limit=limit)
+    images = load_in_chunks(rows, pair.autoencoder.card).to(pair.device)
+    known = [
+        ReadCase(row.key, frozenset(t for t in pair.targets if row.has(t)), image)
+        for row, image in zip(rows, images, strict=True)
+        if row.labelled
+    ]
+    plan = StudyPlan(method, tuple(target or pair.targets), ranks, per_target)
+    cases = write_study(pair, known, plan, output)
+    typer.echo(f"gifsplain study init STUDY --cases {cases} --config {cases.parent / 'study.yaml'}")
+
+
 def evaluate_directions(
     setup: "Setup",
     selection_split: Annotated[str, typer.Option(help="Where directions are ranked.")] = "val",

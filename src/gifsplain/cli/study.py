@@ -109,13 +109,20 @@ def status(folder: Path = Folder) -> None:
 def export(
     source: Path = typer.Argument(..., help="Study folder, or a CSV in long form."),
     out: Path = typer.Option(
-        ..., "--out", "--output", "-o", help="Folder for answers.csv, the iMRMC and the MRMCaov files."
+        ...,
+        "--out",
+        "--output",
+        "-o",
+        help="Folder for answers.csv, comments.csv of a study folder, the iMRMC and the MRMCaov files.",
     ),
 ) -> None:
     """Write the answers as CSV and in the forms of iMRMC and MRMCaov."""
     from gifsplain.study import exports, launch
 
-    for path in exports.write(launch.table(str(source)), out):
+    paths = exports.write(launch.table(str(source)), out)
+    if source.is_dir():
+        paths.append(launch.save_comments(source, out))
+    for path in paths:
         typer.echo(str(path))
 
 

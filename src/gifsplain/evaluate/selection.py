@@ -14,8 +14,15 @@ def selection_images(
     manifest: Path, card: ModelCard, *, split: str, sources: tuple[str, ...] = (), limit: int = 200, seed: int = 0
 ) -> Images:
     """At most `limit` images of one split, drawn by seed."""
+    return load_in_chunks(selection_cases(manifest, split=split, sources=sources, limit=limit, seed=seed), card)
+
+
+def selection_cases(
+    manifest: Path, *, split: str, sources: tuple[str, ...] = (), limit: int = 200, seed: int = 0
+) -> list[cases.Case]:
+    """At most `limit` cases of one split, drawn by seed."""
     setup = Setup(manifest=manifest, out=Path(), split=split, sources=sources, limit=limit, seed=seed)
-    return load_in_chunks(cases.draw(cases.load_cases(setup), limit, seed), card)
+    return cases.draw(cases.load_cases(setup), limit, seed)
 
 
 def load_in_chunks(chosen: list[cases.Case], card: ModelCard, size: int = 64) -> Images:

@@ -74,24 +74,36 @@ def make_page(
     pair: Pair, images: Images, method: str, target: str, known: Directions, *, rank: int, shown: int
 ) -> DirectionPage:
     """Explanations along one direction alone, of the images whose score it changes most."""
-    degree, unit = (1.0, RANGE) if method == "attfind" else (2.0, SIGMA)
-    step, label = known.steps[rank : rank + 1], known.labels[rank]
+    degree, _ = reach(method)
     with torch.no_grad():
         latents = torch.cat([pair.autoencoder.encode(chunk) for chunk in images.split(64)])
-        table = measure_table(pair, latents, step.to(latents) * degree)
+        table = measure_table(pair, latents, known.steps[rank : rank + 1].to(latents) * degree)
     scores = table.moved[:, 0, :, pair.targets.index(target)]
     order = (scores[:, 1] - scores[:, 0]).argsort(descending=True)[:shown]
-    finder = PopulationFinder(method, {target: Directions(step, (label,))}, degree=degree, unit=unit)
-    pictures = [_picture(images[i].cpu(), int(i)) for i in order]
-    settings = Settings(strengths=(-degree, degree), frames=11)
-    return DirectionPage(method, target, label, rank, tuple(explain(pair, finder, pictures, [target], settings)))
+    pictures = [picture(images[i].cpu(), f"image {int(i) + 1}") for i in order]
+    examples = explain_along(pair, pictures, method, target, known, rank=rank)
+    return DirectionPage(method, target, known.labels[rank], rank, examples)
 
 
-def _picture(image: torch.Tensor, number: int) -> Picture:
+def reach(method: str) -> tuple[float, str]:
+    """Strength to either side at which a direction is shown, and its unit."""
+    return (1.0, RANGE) if method == "attfind" else (2.0, SIGMA)
+
+
+def explain_along(
+    pair: Pair, pictures: Sequence[Picture], method: str, target: str, known: Directions, *, rank: int
+) -> tuple[Explanation, ...]:
+    """Explanations along one direction alone, by the same strengths for every picture."""
+    degree, unit = reach(method)
+    one = Directions(known.steps[rank : rank + 1], (known.labels[rank],))
+    finder = PopulationFinder(method, {target: one}, degree=degree, unit=unit)
+    return tuple(explain(pair, finder, list(pictures), [target], Settings(strengths=(-degree, degree), frames=11)))
+
+
+def picture(image: torch.Tensor, name: str) -> Picture:
+    """An image of a model's size as a picture."""
     height, width = image.shape[-2:]
-    return Picture(
-        image, Provenance(name=f"image {number + 1}", sha256="", format="array", size=(height, width), bits=8)
-    )
+    return Picture(image, Provenance(name=name, sha256="", format="array", size=(height, width), bits=8))
 
 
 def page_html(page: DirectionPage) -> str:
@@ -125,24 +137,25 @@ def _row(example: Explanation) -> dict[str, Any]:
         "input": float(example.scores.input),
         "strengths": {name: float(example.strengths[i]) for name, i in places.items()},
         "scores": score,
-        "pictures": {name: _png(to_bytes(example.frames[i])) for name, i in places.items()},
-        "gif": _gif(example),
+        "pictures": {name: data_uri(png(to_bytes(example.frames[i])), "image/png") for name, i in places.items()},
+        "gif": data_uri(animation, "image/gif") if (animation := gif(example)) else "",
         "others": others,
     }
 
 
-def _png(pixels: np.ndarray) -> str:
+def png(pixels: np.ndarray) -> bytes:
+    """Pixels as a PNG of at least 224 pixels."""
     buffer = io.BytesIO()
     Image.fromarray(enlarge(pixels, 224)).save(buffer, "PNG")
-    return data_uri(buffer.getvalue(), "image/png")
+    return buffer.getvalue()
 
 
-def _gif(example: Explanation) -> str:
+def gif(example: Explanation) -> bytes:
+    """The animation; empty for an example in colour."""
     film = make_film(example)
     if film.palette is None:
-        return ""
-    content = encode(list(film.frames), film.order, film.palette, milliseconds=film.milliseconds, ramp=GREYS)
-    return data_uri(content, "image/gif")
+        return b""
+    return encode(list(film.frames), film.order, film.palette, milliseconds=film.milliseconds, ramp=GREYS)
 
 
 def part(name: str) -> str:

@@ -145,6 +145,18 @@ def table(source: str, reading: Reading | None = None) -> tables.Table:
         store.close()
 
 
+def save_comments(folder: Path, out: Path) -> Path:
+    """Write comments.csv of a study folder."""
+    store = create.open_study(folder)
+    try:
+        written = progress.comments(store).to_csv(index=False)
+    finally:
+        store.close()
+    out.mkdir(parents=True, exist_ok=True)
+    _save(out / "comments.csv", written)
+    return out / "comments.csv"
+
+
 def backup(folder: Path, out: Path, *, media: bool) -> Path:
     """A ZIP of the study as it is now."""
     store = create.open_study(folder)

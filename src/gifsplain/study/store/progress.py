@@ -115,6 +115,18 @@ def table(store: Store, conditions: Sequence[str] = ()) -> tables.Table:
     )
 
 
+def comments(store: Store) -> pd.DataFrame:
+    """What readers wrote on pages, training left out: reader, read, case, target, condition, comment."""
+    query = select(Presentation, Item, Person.name).where(
+        Item.id == Presentation.item_id, Person.id == Presentation.person_id, Presentation.kind != "training",
+        Presentation.comment != "",
+    )  # fmt: skip
+    with store.read() as session:
+        found = session.exec(query.order_by(col(Person.number), col(Presentation.read), col(Presentation.position)))
+        rows = [[name, p.read, item.name, item.target, p.condition, p.comment] for p, item, name in found]
+    return pd.DataFrame(rows, columns=["reader", "read", "case", "target", "condition", "comment"])
+
+
 def _rows(session: Session, questions: tuple[str, ...]) -> list[list[object]]:
     answers: dict[int, dict[str, int]] = {}
     for a in session.exec(select(Answer)):
