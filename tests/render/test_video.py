@@ -103,6 +103,17 @@ def test_colour_film_becomes_a_gif_with_one_palette():
     assert np.abs(read[0] - film.colours(film.order[0])).mean() < 8
 
 
+def test_video_planes_are_those_of_the_library(film):
+    """Oracle: FFmpeg's own conversion of the same colours."""
+    for index in (0, 3):
+        picture = av.VideoFrame.from_ndarray(film.colours(index), format="rgb24")
+        expected = picture.reformat(format="yuv420p", dst_colorspace="ITU601", dst_color_range="MPEG").to_ndarray()
+        got, height = video.yuv_planes(film, index), film.frames.shape[1]
+        assert got.shape == expected.shape and got.dtype == np.uint8
+        off = np.abs(got.astype(int) - expected.astype(int))
+        assert off[:height].max() <= 2 and off.mean() < 0.6
+
+
 def test_without_x264_the_next_encoder_serves(film, monkeypatch):
     monkeypatch.setattr(video, "mp4_encoder", lambda: "mpeg4")
     with av.open(io.BytesIO(video.encode_mp4(film))) as container:

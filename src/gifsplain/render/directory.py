@@ -3,6 +3,7 @@
 import secrets
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from gifsplain.errors import InputError
@@ -28,7 +29,8 @@ FILES: Mapping[str, str] = {
 """Every output by the name of its format."""
 
 STANDARD = ("gif", "mp4", "image", "map", "overlay", "curve", "flow", "report", "json")
-_SWEEP_ONLY = {"gif", "mp4", "webp", "apng", "curve", "flow"}
+_ANIMATED = {"gif", "mp4", "webp", "apng"}
+_SWEEP_ONLY = {*_ANIMATED, "curve", "flow"}
 
 
 def write_explanation(
@@ -68,12 +70,11 @@ def outputs(explanation: Explanation, wanted: Collection[str], *, native: bool =
         from gifsplain.explain.compose import native_frames
 
         frames = native_frames(explanation)
-    film: list[Film] = []
+    film = make_film(explanation, frames=frames) if _ANIMATED & set(wanted) else None
 
     def animation(encode: Callable[[Film], bytes]) -> bytes:
-        if not film:
-            film.append(make_film(explanation, frames=frames))
-        return encode(film[0])
+        assert film is not None
+        return encode(film)
 
     flow_png = figures.encode_figure(flow.flow_figure(explanation)) if "flow" in wanted else None
     makers: Mapping[str, Callable[[], bytes]] = {
@@ -90,9 +91,11 @@ def outputs(explanation: Explanation, wanted: Collection[str], *, native: bool =
         "json": lambda: record.encode_record(explanation),
         "arrays": lambda: record.encode_arrays(explanation),
     }
-    for name in FILES:
-        if name in wanted:
-            yield FILES[name], makers[name]()
+    with ThreadPoolExecutor(1) as beside:  # the video's encoder works in C beside everything else
+        mp4 = beside.submit(makers["mp4"]) if "mp4" in wanted else None
+        for name in FILES:
+            if name in wanted:
+                yield FILES[name], mp4.result() if name == "mp4" and mp4 is not None else makers[name]()
 
 
 def _wanted(explanation: Explanation, formats: Collection[str], arrays: bool) -> set[str]:

@@ -4,7 +4,6 @@ Pillow's own writer merges equal neighbours, so that the number of frames would 
 whole frames of a radiograph, which makes files several times as large.
 """
 
-import io
 import struct
 from collections.abc import Iterator, Sequence
 
@@ -16,6 +15,8 @@ Indices = UInt8[np.ndarray, "h w"]
 
 TRANSPARENT = 255
 """Index that no frame may use: what was there stays."""
+_BITS = 8
+"""Of a palette index."""
 
 
 def encode(
@@ -63,27 +64,10 @@ def _differs(shown: Indices, wanted: Indices, ramp: int) -> np.ndarray:
 
 def _image(left: int, top: int, pixels: Indices) -> bytes:
     """Image block of one frame: descriptor and compressed pixels, without a palette of its own."""
-    picture = Image.fromarray(np.ascontiguousarray(pixels)).convert("L")
-    buffer = io.BytesIO()
-    picture.save(buffer, "GIF", optimize=False, interlace=0)
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
     height, width = pixels.shape
-    return struct.pack("<BHHHHB", 0x2C, left, top, width, height, 0) + _compressed(buffer.getvalue())
-
-
-def _compressed(gif: bytes) -> bytes:
-    """The compressed pixels of a GIF that holds one picture: code size and sub-blocks."""
-    place = 13 + (3 << ((gif[10] & 7) + 1) if gif[10] & 0x80 else 0)
-    while gif[place] == 0x21:  # extensions: two bytes of introduction, then sub-blocks up to an empty one
-        place = _after_blocks(gif, place + 2)
-    flags = gif[place + 9]
-    start = place + 10 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0)
-    return gif[start : _after_blocks(gif, start + 1)]
-
-
-def _after_blocks(gif: bytes, place: int) -> int:
-    while size := gif[place]:
-        place += size + 1
-    return place + 1
+    descriptor = struct.pack("<BHHHHB", 0x2C, left, top, width, height, 0)
+    return descriptor + bytes([_BITS]) + picture.tobytes("gif", picture.mode, _BITS, 0) + b"\0"  # not interlaced
 
 
 def _hundredths(milliseconds: int) -> int:

@@ -66,8 +66,9 @@ def _write_mp4(film: Film, path: Path, crf: int) -> None:
             stream.options = {"crf": str(crf), "preset": "veryfast", "tune": "animation"}
         else:
             stream.bit_rate = max(400_000, 4 * width * height)
+        planes = [yuv_planes(film, index) for index in range(len(film.frames))]
         for index in film.order:
-            container.mux(stream.encode(_video_frame(film, index)))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(planes[index], format="yuv420p")))
         container.mux(stream.encode(None))
 
 
@@ -96,8 +97,29 @@ def mp4_encoder() -> str:
     raise InputError("expected PyAV with an MP4 encoder (libx264, libopenh264 or mpeg4), got none; reinstall `av`")
 
 
-def _video_frame(film: Film, index: int) -> av.VideoFrame:
-    return av.VideoFrame.from_ndarray(film.colours(index), format="rgb24")
+_LUMA, _BLUE, _RED = np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]])
+"""ITU-R BT.601, limited range: what players assume of pictures of this size."""
+
+
+def yuv_planes(film: Film, index: int) -> UInt8[np.ndarray, "r w"]:
+    """One frame as yuv420p, the three planes below each other as PyAV takes them; once a frame, not once a showing."""
+    if film.palette is None:
+        frame = av.VideoFrame.from_ndarray(film.frames[index], format="rgb24")
+        return frame.to_ndarray(format="yuv420p")  # type: ignore[no-any-return]
+    luma, blue, red = _yuv_palette(film.palette.tobytes())
+    indices = film.frames[index]
+    corners = indices[::2, ::2], indices[::2, 1::2], indices[1::2, ::2], indices[1::2, 1::2]
+    chroma = [((sum(table[corner] for corner in corners) + 2) >> 2).astype(np.uint8) for table in (blue, red)]
+    return np.concatenate([plane.ravel() for plane in (luma[indices], *chroma)]).reshape(-1, indices.shape[1])
+
+
+@cache
+def _yuv_palette(colours: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Luma and both chromas of each palette entry; chromas wide enough to be summed."""
+    unit = np.frombuffer(colours, np.uint8).reshape(-1, 3) / 255
+    luma = np.rint(16 + unit @ _LUMA).astype(np.uint8)
+    blue, red = (np.rint(128 + unit @ row).astype(np.uint16) for row in (_BLUE, _RED))
+    return luma, blue, red
 
 
 def _in_order(film: Film, pictures: list[Image.Image]) -> list[Image.Image]:
