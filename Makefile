@@ -53,6 +53,7 @@ bench: $(STAMP)  ## Run the benchmarks and print ratios with spread
 
 models: $(STAMP)  ## Retrain the built-in models from DATA (default ../shared/data)
 	$(BIN)/python examples/make_models.py --data $(or $(DATA),../shared/data)
+	$(BIN)/python examples/make_styleex.py --data $(or $(DATA),../shared/data)
 
 lock: | $(UV)  ## Write requirements.txt anew from pyproject.toml
 	$(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-emit-index-url \

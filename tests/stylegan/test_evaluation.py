@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gifsplain.errors import InputError
-from gifsplain.evaluate import directions, directions_cost, directions_report
+from gifsplain.evaluate import directions, directions_cost, directions_report, directions_verdict
 from gifsplain.explain import fits
 from gifsplain.explain.methods import METHODS, explain_with
 from gifsplain.explain.optimise import LatentOptimisation, PathMove
@@ -152,6 +152,29 @@ def test_costs_are_compared_at_the_share_that_both_finders_reach():
     assert "10 times the forwards and 10 times the seconds" in words
     assert "random never gets there (at most 0.30)" in words
     assert "pca needs 1 image, 5 forwards" in words
+
+
+def judged(**explained):
+    """40 patients with one image each, explained from a given one on or not, within 0.03."""
+    rows = [
+        {"method": method, "selection": "best" if method == "gradient" else "independent", "by": "budget", "at": 0.03,
+         "target": "Mass", "raises": True, "image": i, "patient": str(i), "explained": i < count}
+        for method, count in explained.items()
+        for i in range(40)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_a_finder_earns_its_place_only_above_both_controls():
+    rows = judged(eigenfind=30, random=10, pca=15, gradient=38)
+    interval = directions_verdict.paired(rows, "eigenfind", "random", 0.03)
+    assert interval.value == pytest.approx(0.5)
+    assert directions_verdict.earns_its_place(rows, "eigenfind", 0.03)
+    assert not directions_verdict.earns_its_place(judged(eigenfind=16, random=10, pca=15), "eigenfind", 0.03)
+    assert not directions_verdict.earns_its_place(judged(eigenfind=30, random=10), "eigenfind", 0.03)
+    (said,) = directions_verdict.sentences(rows, 0.03)
+    assert "less gradient -0.20" in said
+    assert said.endswith(": told apart from both controls.")
 
 
 def test_costs_are_not_compared_where_nothing_is_explained():

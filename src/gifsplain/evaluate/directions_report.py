@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gifsplain.errors import InputError
-from gifsplain.evaluate import bootstrap, cases, directions, directions_cost, experiments, tables
+from gifsplain.evaluate import bootstrap, cases, directions, directions_cost, directions_verdict, experiments, tables
 from gifsplain.evaluate.config import Setup
 from gifsplain.evaluate.directions import Cost, DirectionsPlan
 from gifsplain.evaluate.selection import load_in_chunks
@@ -89,7 +89,8 @@ def make(rows: pd.DataFrame, costs: Sequence[Cost], quality: pd.DataFrame) -> Re
         per_image = table[column] / table["images"]
         base = float(eigen[column].iloc[0] / eigen["images"].iloc[0]) if len(eigen) else math.nan
         table[f"{column}_by_eigenfind"] = per_image / base
-    return Report(shares, table, equal, figure(shares), words(shares, table, equal))
+    said = (*words(shares, table, equal), *directions_verdict.sentences(rows, directions_cost.LIMIT))
+    return Report(shares, table, equal, figure(shares), said)
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
