@@ -30,7 +30,7 @@ from gifsplain.explain.settings import Settings
 from gifsplain.io.examples import chest_radiograph
 from gifsplain.io.images import load_image
 from gifsplain.models.prepare import to_images
-from gifsplain.models.protocols import Pair
+from gifsplain.models.protocols import Autoencoder, Pair
 from gifsplain.render.directory import write_explanation
 
 PACKAGE = "latentshift==0.0.6"
@@ -53,6 +53,17 @@ def their_class() -> Any:
         value
     ).item()  # numpy 2.4 refuses float() of the arrays of one number used there
     return module.LatentShift
+
+
+class Counted:
+    """An autoencoder that counts how often it draws."""
+
+    def __init__(self, inner: Autoencoder) -> None:
+        self.encode, self.inner, self.decodes = inner.encode, inner, 0
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        self.decodes += len(latents)
+        return self.inner.decode(latents)
 
 
 def schedule_2021(pair: Pair, image: torch.Tensor, target: int, drop: float, frames: int) -> tuple[np.ndarray, int]:
@@ -99,16 +110,17 @@ def film_of_2021(frames: np.ndarray, folder: Path) -> None:
 
 
 def tasks_for(
-    name: str, frames: int, drop: float, films: bool
+    name: str, frames: int, drop: float, films: bool, wanted: str
 ) -> tuple[dict[str, Callable[[], object]], dict[str, Any]]:
     """What is timed, and a place where each task leaves what it found."""
     fast, plain = pairs.PAIRS[name](), pairs.PAIRS[name](optimise=False)
     found: dict[str, Any] = {}
     path = Path(chest_radiograph())
-    target = fast.targets.index("Mass") if "Mass" in fast.targets else 0
+    target = fast.targets.index(wanted) if wanted in fast.targets else 0
     fixed = name != "built-in"
     settings = Settings(drop=drop, rise=0.0, frames=frames, strengths=(-1.0, 0.0) if fixed else None)
-    theirs = their_class()(plain.classifier.scores, plain.autoencoder)
+    counted = Counted(plain.autoencoder)
+    theirs = their_class()(plain.classifier.scores, counted)
 
     def ours() -> Any:
         (made,) = explain(fast, LatentShift(), [load_image(path)], [fast.targets[target]], settings)
@@ -121,12 +133,14 @@ def tasks_for(
 
     def package() -> np.ndarray:
         image = to_images(load_image(path), plain.autoencoder.card)
+        counted.decodes = 0
         with contextlib.redirect_stdout(open(os.devnull, "w")):  # noqa: PTH123
             (made,) = theirs.attribute(
                 image, target=target, search_pred_diff=drop, lambda_sweep_steps=frames, heatmap_method="max",
                 apply_sigmoid=False, return_dicts=True, fix_range=(-1.0, 0.0) if fixed else None,
             )  # fmt: skip
         found["latentshift 0.0.6"] = {
+            "decodes": counted.decodes,
             "score": made["preds"][0],
             "from": made["preds"][-1],
             "lambda": float(made["lambdas"][0]),
@@ -163,9 +177,9 @@ def with_films(tasks: dict[str, Callable[[], Any]]) -> dict[str, Callable[[], ob
 
 
 def main() -> None:
-    arguments = machine.options(__doc__ or "", pair="built-in", frames=21, drop=0.3, films=False)
+    arguments = machine.options(__doc__ or "", pair="built-in", frames=21, drop=0.3, films=False, target="Effusion")
     torch.set_num_threads(arguments.threads)
-    tasks, found = tasks_for(arguments.pair, arguments.frames, arguments.drop, arguments.films)
+    tasks, found = tasks_for(arguments.pair, arguments.frames, arguments.drop, arguments.films, arguments.target)
     times = machine.interleaved(tasks, arguments.repeats)
     ratios = {
         f"{name} / gifsplain, {clock}": times[name][clock]["median"] / times["gifsplain"][clock]["median"]
@@ -175,6 +189,8 @@ def main() -> None:
     }
     content = {
         "pair": arguments.pair,
+        "target": arguments.target,
+        "films": arguments.films,
         "ffmpeg": bool(shutil.which("ffmpeg")),
         "found": found,
         "ratios": ratios,
