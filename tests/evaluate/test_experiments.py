@@ -34,7 +34,7 @@ CONFIGS = {
     "counterfactual": lambda setup: CounterfactualConfig(setup, "two", "two", steps=4),
     "alignment": lambda setup: AlignmentConfig(setup, minimum=0.01, drop=0.1),
     "shortcut": lambda setup: ShortcutConfig(
-        setup, "Mass", agreements=(0.5, 1.0), train_images=8, epochs=2, components=6
+        setup, "Mass", kinds=("square", "band"), size=12, agreements=(0.5, 1.0), train_images=8, epochs=2, components=6
     ),
 }
 

@@ -217,23 +217,24 @@ def alignment(
 def shortcut(
     setup: "Setup",
     *,
-    finding: Annotated[str, typer.Option(help="Real finding that the mark competes with.")] = "Pneumonia",
-    mark: Annotated[str, typer.Option(help="square, disc, band or text.")] = "square",
+    finding: Annotated[str, typer.Option(help="Real finding that the mark competes with.")] = "Lung Opacity",
+    mark: Annotated[list[str], typer.Option(help="square, disc, band or text; repeatable.")] = ["square"],  # noqa: B006
     size: Annotated[float, typer.Option(help="Share of the image side.")] = 0.1,
     corner: Annotated[str, typer.Option(help="top-left, top-right, bottom-left or bottom-right.")] = "top-left",
     agreement: Annotated[list[float], typer.Option(help="Agreement of mark and label; repeatable.")] = [],  # noqa: B006
     train_images: Annotated[int, typer.Option(help="Images that train each classifier.")] = 600,
+    side: Annotated[int, typer.Option(help="Small images of this side; 0 takes the autoencoder's size.")] = 0,
 ) -> None:
     """Plant a mark that agrees with the label, train on it, and ask every method where the decision comes from."""
     from gifsplain.cli.console import choice
     from gifsplain.evaluate.marks import Mark
     from gifsplain.evaluate.shortcut import RATES, ShortcutConfig
 
-    kind: Any = choice(mark, "mark", ("square", "disc", "band", "text"))
+    kinds: Any = [choice(one, "mark", ("square", "disc", "band", "text")) for one in mark]
     place: Any = choice(corner, "corner", ("top-left", "top-right", "bottom-left", "bottom-right"))
-    planted = Mark(kind, size, place)
+    planted = Mark(kinds[0], size, place)
     rates = tuple(agreement) or RATES
-    _perform("shortcut", ShortcutConfig(setup, finding, planted, rates, train_images=train_images))
+    _perform("shortcut", ShortcutConfig(setup, finding, planted, tuple(kinds), side, rates, train_images=train_images))
 
 
 def paper(

@@ -230,17 +230,22 @@ def shortcut(summary: pd.DataFrame) -> Figure:
               "removed": "share of the mark removed",
               "added": "share of a mark drawn"}  # fmt: skip
     there = {name: text for name, text in panels.items() if name in summary and summary[name].notna().any()}
-    figure, axes = _grid(1, len(there), width=4.0, height=3.6)
-    for axis, (name, text) in zip(axes[0], there.items(), strict=True):
-        for method in methods if name != "reliance" else methods[:1]:
-            line = summary[summary["method"] == method].sort_values("agreement")
-            look = (
-                {"color": "black", "marker": "o"} if name == "reliance" else {**style(method, methods), "label": method}
-            )
-            axis.plot(line["agreement"], line[name], **look)
-        axis.set_xlabel("agreement of mark and label")
-        axis.set_title(text, loc="left", fontsize=9)
-        axis.axhline(0, color="black", linewidth=0.6)
+    kinds = _order(summary["mark"])
+    figure, axes = _grid(len(kinds), len(there), width=4.0, height=3.2)
+    for row, kind in zip(axes, kinds, strict=True):
+        part = summary[summary["mark"] == kind].sort_values("agreement")
+        for axis, (name, text) in zip(row, there.items(), strict=True):
+            for method in methods if name != "reliance" else methods[:1]:
+                line = part[part["method"] == method]
+                plain = {"color": "black", "marker": "o"}
+                axis.plot(
+                    line["agreement"],
+                    line[name],
+                    **(plain if name == "reliance" else {**style(method, methods), "label": method}),
+                )
+            axis.set_xlabel("agreement of mark and label")
+            axis.set_title(f"{kind}: {text}", loc="left", fontsize=9)
+            axis.axhline(0, color="black", linewidth=0.6)
     _legend(figure, axes[0][1] if len(there) > 1 else axes[0][0])
     return figure
 

@@ -134,31 +134,24 @@ def alignment_pages(rows: pd.DataFrame, minimum: float) -> str:
 
 
 def shortcut(summary: pd.DataFrame) -> tuple[str, ...]:
-    """At the highest agreement: reliance, which methods find the mark, and which autoencoders could draw it."""
+    """For each mark at the highest agreement: reliance, which methods find it, which autoencoders could draw it."""
+    return tuple(word for _, table in summary.groupby("mark", sort=False) for word in _one_mark(table))
+
+
+def _one_mark(summary: pd.DataFrame) -> list[str]:
     top = summary[summary["agreement"] == summary["agreement"].max()]
     found = top[~top["method"].isin(list(CONTROL_NAMES))].sort_values("iou", ascending=False)
+    mark = str(top["mark"].iloc[0])
     words = [
-        f"At agreement {summary['agreement'].max():g} the mark moves the score by {top['reliance'].iloc[0]:+.2f}; "
-        f"IoU of map and mark (chance {top['random_iou'].iloc[0]:.3f}): "
+        f"{mark.capitalize()}, agreement {summary['agreement'].max():g}: it moves the score by "
+        f"{top['reliance'].iloc[0]:+.2f}; IoU of map and mark (chance {top['random_iou'].iloc[0]:.3f}): "
         + ", ".join(f"{m} {v:.2f}" for m, v in zip(found["method"], found["iou"], strict=True)) + "."
     ]  # fmt: skip
-    if "drawable" in top:
-        sweeps = top.dropna(subset=["drawable"])
-        words += [
-            f"{r.method}: the autoencoder draws {r.drawable:.0%} of the mark's contrast; the counterfactual removes "
-            f"{'an undefined share' if pd.isna(r.removed) else f'{r.removed:.0%}'} of what the unchanged frame "
-            f"shows and draws {r.added:.0%} of a mark where there was none."
-            for r in sweeps.itertuples()
-        ]
-    return tuple(words)
-
-
-def models(areas: pd.DataFrame, points: pd.DataFrame) -> tuple[str, ...]:
-    """Where the classifier is no better than chance, and what the autoencoder costs."""
-    table = areas[(areas["group"] == "all") & (areas["of"] == "image")]
-    weak = ", ".join(str(name) for name in table[~(table["low"] > 0.5)]["target"])
-    lost = float(points["drop"].mean())
-    return (
-        f"Not told from chance (the interval reaches 0.5): {weak or 'none'}.",
-        f"The autoencoder lowers the score of positives by {lost:.3f} in mean over targets (published: 0.12).",
-    )
+    for row in top.dropna(subset=["drawable"]).to_dict("records") if "drawable" in top else ():
+        gone = "an undefined share" if pd.isna(row["removed"]) else f"{row['removed']:.0%}"
+        words.append(
+            f"{mark.capitalize()}, {row['method']}: the autoencoder draws {row['drawable']:.0%} of the mark's "
+            f"contrast; the counterfactual removes {gone} of what the unchanged frame shows and draws "
+            f"{row['added']:.0%} of a mark where there was none."
+        )
+    return words
