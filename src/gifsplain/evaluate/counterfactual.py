@@ -32,7 +32,8 @@ class CounterfactualConfig:
 
     setup: Setup
     oracle: str | None = None
-    """Name of an independently trained classifier with the same targets; None leaves the oracle columns empty."""
+    """An independently trained classifier with the same targets, by name or folder of `gifsplain train classifier`;
+    None leaves the oracle columns empty."""
     perceptual: str | None = None
     """Name of a classifier whose layers measure perceptual distance; None leaves that column empty."""
     steps: int = 20
@@ -44,9 +45,11 @@ def run(config: CounterfactualConfig, progress: parts.Progress | None = None) ->
     setup = config.setup
     pairs = {name: setup.load(name) for name in setup.classifiers}
     folder = setup.out / "counterfactual"
-    parts.claim(folder, config, [p.classifier.card.sha256 + p.autoencoder.card.sha256 for p in pairs.values()])
     size = next(iter(pairs.values())).classifier.card.size
-    others = {name: resized(load_classifier(name), size) for name in {config.oracle, config.perceptual} if name}
+    names = dict.fromkeys(name for name in (config.oracle, config.perceptual) if name)
+    others = {name: resized(load_classifier(name), size) for name in names}
+    weights = [p.classifier.card.sha256 + p.autoencoder.card.sha256 for p in pairs.values()]
+    parts.claim(folder, config, [*weights, *(other.card.sha256 for other in others.values())])
     pool = cases.load_cases(setup)
     units = [
         parts.Unit((name, target, method), case.key, case)
