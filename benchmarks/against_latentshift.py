@@ -79,7 +79,7 @@ def schedule_2021(pair: Pair, image: torch.Tensor, target: int, drop: float, fra
         frame = pair.autoencoder.decode(z + direction * strength).detach()
         return frame.numpy()[0], float(pair.classifier.scores(frame)[0, target])
 
-    start, last, bound = float(score), float(score), 0
+    start, last, bound = float(score.detach()), float(score.detach()), 0
     while bound > -1000:
         bound -= 1 if bound > -10 else 10
         _, now = at(bound)
