@@ -1,7 +1,6 @@
 """Our Spearman, pointing game, area precision and energy against Quantus on a tiny network: a development check.
 
-Quantus is no dependency: run this in an environment of its own that sees this package
-(docs/evaluation.md, "Checked against Quantus"). Prints one line a measure with the largest absolute difference.
+Quantus is no dependency: run this with PYTHONPATH=src in an environment of its own that also has Captum. Prints one line a measure with the largest absolute difference.
 """
 
 import json
@@ -56,7 +55,8 @@ def main() -> None:
             [overlap.energy_in(m, k) for m, k in zip(maps, masks, strict=True)],
             ask(quantus.RelevanceMassAccuracy(**quiet))),
     }  # fmt: skip
-    layers = layers_in_order(net, lambda: net(images))
+    own = attribution.network_of(pair.classifier)  # wrapped networks may be folded copies
+    layers = layers_in_order(own, lambda: own(images))
     with randomised(layers[-2:], [1, 2]):
         after = attribution.gradient(pair, images, 1).numpy()
     ours["Spearman after two random layers"] = (

@@ -139,11 +139,10 @@ def _save_sweep(path: Path, found: Explanation) -> None:
 
 def _load_sweep(path: Path) -> Explanation:
     tensors, values = _read(path, _TENSORS)
-    image = tensors["image"]
+    known: dict[str, Any] = {name: values[name] for name in _VALUES} | tensors
     return Explanation(
-        **{name: values[name] for name in _VALUES},
-        **tensors,
-        picture=as_pictures(image[None], [values["case"]])[0],
+        **known,
+        picture=as_pictures(tensors["image"][None], [values["case"]])[0],
         meaning=ScoreMeaning(values["meaning"]),
         targets=tuple(values["targets"]),
         scores=Scores(**values["scores"]),
