@@ -25,7 +25,8 @@ DATA = "../shared/data"
 STEPS: tuple[tuple[str, str], ...] = (
     ("classifier", "classifier-first"),
     ("autoencoder", "autoencoder"),
-    ("classifier-hardened", "classifier"),
+    ("classifier-hardened", "classifier-hardened"),
+    ("classifier-visible", "classifier"),
 )
 """Configuration and output folder, in order; a folder's name is what later configurations call it."""
 SHIPPED = {"classifier": builtin.CLASSIFIER_FILE, "autoencoder": builtin.AUTOENCODER_FILE}

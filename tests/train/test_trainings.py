@@ -166,7 +166,9 @@ def test_local_frame_is_the_product_of_channel_covariance_and_a_gaussian() -> No
     codes = (
         torch.randn(400, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 2, 3])[:, None, None]
     )
-    basis, gains, _ = frame.local(codes, FrameConfig(rank=48, kind="local", power=0.5, blur=0.8))
+    basis, gains, _ = frame.local(
+        frame.covariance(codes), codes.shape[2:], FrameConfig(rank=48, kind="local", power=0.5, blur=0.8)
+    )
     torch.testing.assert_close(basis.T @ basis, torch.eye(48), atol=1e-5, rtol=0)
     inner = codes - codes.mean(0) - (codes - codes.mean(0)).mean((2, 3), keepdim=True)
     covariance = np.cov(inner.transpose(0, 1).reshape(3, -1).numpy(), bias=True)
@@ -174,6 +176,27 @@ def test_local_frame_is_the_product_of_channel_covariance_and_a_gaussian() -> No
     kernel = np.exp(-((y[:, None] - y) ** 2 + (x[:, None] - x) ** 2) / (2 * 0.8**2))
     squared = (basis * gains.square()) @ basis.T
     np.testing.assert_allclose(squared.numpy(), np.kron(covariance, kernel), atol=1e-3)
+
+
+class Stripes(torch.nn.Module):
+    """Draws the first channel as brightness of its places and the second as fine stripes of the same size."""
+
+    def decode(self, codes: torch.Tensor) -> torch.Tensor:
+        wide = torch.nn.functional.interpolate(codes, scale_factor=16, mode="bicubic")
+        stripes = (torch.arange(wide.shape[-1]) % 2) * 2.0 - 1
+        return wide[:, :1] + wide[:, 1:] * stripes
+
+
+def test_smooth_frame_damps_channels_that_draw_stripes() -> None:
+    codes = torch.randn(30, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    config = FrameConfig(rank=20, kind="smooth", damping=10, blur=1.0, cutoff=4)
+    length = frame.smoothness(Stripes(), codes, config)  # type: ignore[arg-type]
+    assert float(length[1, 1]) == pytest.approx(1 + config.damping, rel=0.1)  # all fine
+    assert float(length[0, 0]) == pytest.approx(1, abs=0.6)  # nearly all smooth
+    assert abs(float(length[0, 1])) < 0.1
+    basis, gains, _ = frame.directions(Stripes(), codes, config)  # type: ignore[arg-type]
+    smooth, fine = (basis.view(2, 64, 20).square().sum(1) * gains.square()).sum(1)
+    assert smooth > 5 * fine
 
 
 def test_classifier_learns_and_half_is_its_operating_point(classifying: ClassifierTraining, tmp_path: Path) -> None:
