@@ -259,6 +259,7 @@ def test_pages_show_the_scores_of_their_pictures(pair, fitted, tmp_path):
     html = direction_pages.page_html(page)
     for example in page.examples:
         assert f"{float(example.frame_scores[-1]):.2f}" in html
+        assert f"Input: <strong>{float(example.scores.input):.2f}<" in html
     assert "<textarea" in html
     assert "research only" in html
     assert html.count("data:image/gif") == 2

@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from sqlmodel import select
 from typer.testing import CliRunner
 
@@ -46,6 +47,8 @@ def test_a_study_of_directions_is_taken_by_the_study_tool(pair, tmp_path):
     assert len(pool) == config.cases.per_target
     assert pool["truth"].mean() == 0.5
     assert (pool["score"] > 0.5).all()
+    with Image.open(next((cases.parent / "pictures").glob("*-animation.gif"))) as animation:
+        assert animation.width == animation.height, "the player's bar would cover the strip of scores"
     create.create(create.Plan(tmp_path / "study", text), pool)
     assert len(list((tmp_path / "study" / "media").iterdir())) == len(pool) * (1 + 2 * 3)
 

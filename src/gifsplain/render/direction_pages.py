@@ -124,7 +124,7 @@ def index_html(found: Sequence[DirectionPage]) -> str:
 
 
 def _row(example: Explanation) -> dict[str, Any]:
-    """Three pictures on one grey scale, their scores, the animation, and every target's score."""
+    """Input and three pictures on one grey scale, their scores, the animation, and every target's score."""
     places = {"weakened": 0, "before": example.baseline, "strengthened": len(example.strengths) - 1}
     score = {name: float(example.frame_scores[i]) for name, i in places.items()}
     others = [
@@ -135,6 +135,7 @@ def _row(example: Explanation) -> dict[str, Any]:
     return {
         "case": example.case,
         "input": float(example.scores.input),
+        "original": data_uri(png(to_bytes(example.image)), "image/png"),
         "strengths": {name: float(example.strengths[i]) for name, i in places.items()},
         "scores": score,
         "pictures": {name: data_uri(png(to_bytes(example.frames[i])), "image/png") for name, i in places.items()},
@@ -150,12 +151,14 @@ def png(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def gif(example: Explanation) -> bytes:
-    """The animation; empty for an example in colour."""
+def gif(example: Explanation, *, scores: bool = True) -> bytes:
+    """The animation, with the strip of scores below it or without; empty for an example in colour."""
     film = make_film(example)
     if film.palette is None:
         return b""
-    return encode(list(film.frames), film.order, film.palette, milliseconds=film.milliseconds, ramp=GREYS)
+    height, width = example.frames.shape[-2:]
+    drawn = film.frames if scores else film.frames[:, : film.frames.shape[2] * height // width]
+    return encode(list(drawn), film.order, film.palette, milliseconds=film.milliseconds, ramp=GREYS)
 
 
 def part(name: str) -> str:

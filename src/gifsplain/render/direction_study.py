@@ -141,7 +141,7 @@ def _panels(example: Explanation) -> dict[str, tuple[str, bytes]]:
     return {
         "before": (".png", pages.png(to_bytes(example.frames[example.baseline]))),
         "strengthened": (".png", pages.png(to_bytes(example.frames[-1]))),
-        "animation": (".gif", pages.gif(example)),
+        "animation": (".gif", pages.gif(example, scores=False)),
     }
 
 
