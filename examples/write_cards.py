@@ -46,15 +46,18 @@ def into_card(path: Path, split: str, values: dict[str, Any], seen: str) -> None
 
 
 def into_page(page: Path, split: str, results: Path) -> None:
-    """Put the tables of one split between its marks, headings one level lower than the page's own."""
+    """Put the tables of one split between its marks, headings one level below the page's own."""
     begin, end = MARKS[split]
     text = page.read_text(encoding="utf-8")
     if begin not in text or end not in text:
         raise SystemExit(f"{page} lacks the marks {begin} and {end}")
-    tables = [(results / name / "tables.md") for name in ("models", "overlap")]
-    body = "\n".join(
-        path.read_text(encoding="utf-8").replace("\n### ", "\n\n### ") for path in tables if path.is_file()
-    )
+    body = (results / "models" / "tables.md").read_text(encoding="utf-8")
+    overlap = results / "overlap" / "tables.md"
+    if overlap.is_file():
+        body += (
+            "\n### " + overlap.read_text(encoding="utf-8").split("### ")[1]
+        )  # the first table; the rest is in the card
+    body = body.replace("### ", "#### ")
     before, after = text.split(begin)[0], text.split(end)[1]
     write_text(page, f"{before}{begin}\n\n{body}\n{end}{after}")
 
