@@ -78,7 +78,7 @@ def directions(folder: Path) -> str:
         "Cost on the selection images:",
         tables.markdown(costs.round(2)),
         f"Cost at equal quality, by the share explained within a mean change of {LIMIT:g}:",
-        tables.markdown(equal.round(2)),
+        tables.markdown(equal.round(2).astype(object).where(equal.notna(), "–")),
         "\n".join(f"* {sentence}" for sentence in words),
     ]
     return "\n\n".join(part.strip() for part in parts)
@@ -95,9 +95,8 @@ def jacobian(folder: Path) -> str:
 def share_explained(folder: Path) -> dict[str, Any]:
     """For the card: shares within the largest budget."""
     shares = pd.read_csv(folder / "directions" / "shares.csv")
-    single = ("gradient", "mean-gradient", "probe", "label-flip")
     part = shares[(shares["by"] == "budget") & (shares["at"] == LIMIT)]
-    part = part[(part["selection"] == "best") == part["method"].isin(single)]
+    part = part[(part["selection"] == "best") == part["method"].isin(directions_verdict.SINGLES)]
     part = part[part["selection"].isin(["best", "independent"])]
     rows = pd.read_csv(folder / "directions" / "rows.csv")
     note = (

@@ -92,9 +92,13 @@ def sentence(table: pd.DataFrame, limit: float = LIMIT) -> str:
     controls = [f"{name} {_needs(known[name])}" for name in ("random", "pca") if name in known]
     return (
         f"To explain {eigen['level']:.2f} of the images within a mean change of {limit:g}, AttFind {_needs(attfind)} and "
-        f"EigenFind {_needs(eigen)}: {attfind['forwards_by_eigenfind']:.0f} times the forwards and "
-        f"{attfind['seconds_by_eigenfind']:.0f} times the seconds. Controls: {', '.join(controls)}."
+        f"EigenFind {_needs(eigen)}: {_times(attfind['forwards_by_eigenfind'])} times the forwards and "
+        f"{_times(attfind['seconds_by_eigenfind'])} times the seconds. Controls: {', '.join(controls)}."
     )
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2g}"
 
 
 def _needs(row: Mapping[str, float]) -> str:

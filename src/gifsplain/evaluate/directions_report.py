@@ -110,8 +110,9 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def share_table(shares: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Methods down, lengths or budgets across, as `0.35 [0.30, 0.41]`."""
-    part = shares[shares["by"] == by]
+    """Methods down, lengths or budgets across, as `0.35 [0.30, 0.41]`; methods with one direction once."""
+    one = shares["method"].isin(directions_verdict.SINGLES) & (shares["selection"] != directions_verdict.SINGLE)
+    part = shares[(shares["by"] == by) & ~one]
     text = part.assign(
         cell=[tables.with_interval(*three) for three in part[["share", "low", "high"]].to_numpy(float).tolist()],
         row=part["method"] + " (" + part["selection"] + ")",
@@ -130,7 +131,7 @@ def figure(shares: pd.DataFrame) -> Figure:
         (right, "budget", "allowed mean change"),
     ):
         for method in ORDER:
-            selection = "best" if method in ("gradient", "mean-gradient", "probe", "label-flip") else "independent"
+            selection = "best" if method in directions_verdict.SINGLES else "independent"
             part = shares[(shares["method"] == method) & (shares["selection"] == selection) & (shares["by"] == by)]
             if part.empty or (by == "length" and method == "attfind"):
                 continue

@@ -6,6 +6,7 @@ from gifsplain.evaluate import bootstrap
 
 CONTROLS = ("random", "pca")
 CASE = ["target", "raises", "image"]
+SINGLES = ("gradient", "mean-gradient", "probe", "label-flip")
 SINGLE = "best"
 """Selection of methods with one direction; the others are judged by any of their kept directions."""
 
@@ -22,8 +23,7 @@ def paired(rows: pd.DataFrame, method: str, other: str, limit: float) -> bootstr
 def _explained(rows: pd.DataFrame, method: str, limit: float) -> pd.DataFrame:
     part = rows[(rows["method"] == method) & (rows["by"] == "budget") & (rows["at"] == limit)]
     several = part[part["selection"] == "independent"]
-    single = method in ("gradient", "mean-gradient", "probe", "label-flip")
-    return (part[part["selection"] == SINGLE] if single else several)[[*CASE, "explained", "patient"]]
+    return (part[part["selection"] == SINGLE] if method in SINGLES else several)[[*CASE, "explained", "patient"]]
 
 
 def earns_its_place(rows: pd.DataFrame, method: str, limit: float) -> bool:
