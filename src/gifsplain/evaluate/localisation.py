@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool
 
 from gifsplain.errors import InputError
 from gifsplain.evaluate import bootstrap, cases, discrimination, overlap, parts
@@ -12,6 +13,8 @@ from gifsplain.evaluate.config import CONTROLS, Setup
 from gifsplain.evaluate.store import Store, maps_as_tensor
 
 BOX_PRIOR = "box-prior"
+Prior = list[tuple[str, Bool[np.ndarray, "s s"]]]
+"""Patient and mark."""
 """Control: mean mark of the target in the train split, the same map for every image."""
 MEASURES = ("iou", "precision", "recall", "hit", "energy")
 KEYS = ["classifier", "target", "method"]
@@ -54,7 +57,7 @@ def run(config: OverlapConfig, progress: parts.Progress | None = None) -> tuple[
     def compute(group: Sequence[parts.Unit]) -> list[list[parts.Row]]:
         _, target, _ = group[0].group
         name = group[0].group[0]
-        return _rows(setup, pairs[name], group, priors.get(target))
+        return _rows(setup, pairs[name], group, priors.get(target, []))
 
     found = parts.run_parts(folder, units, compute, chunk=setup.batch, progress=progress)
     if found.frame.empty:
@@ -63,22 +66,26 @@ def run(config: OverlapConfig, progress: parts.Progress | None = None) -> tuple[
     return found.frame, summarise(found.frame, auc, split=setup.split, threshold_split=config.threshold_split)
 
 
-def _priors(setup: Setup, split: str, targets: set[str], size: int) -> dict[str, overlap.Map]:
+def _priors(setup: Setup, split: str, targets: set[str], size: int) -> dict[str, Prior]:
+    """Marks of the split's patients for each target."""
     try:
         pool = cases.load_cases(setup, split=split)
     except InputError:
         return {}
     found = {}
     for target in sorted(targets):
-        marks = [cases.expert_mask(case, size).numpy() for case in cases.marked(setup, pool, target)]
-        if marks:
-            found[target] = np.mean(marks, axis=0)
+        marked = cases.marked(setup, pool, target)
+        found[target] = [(case.patient, cases.expert_mask(case, size).numpy()) for case in marked]
     return found
 
 
-def _rows(
-    setup: Setup, pair: cases.Any, group: Sequence[parts.Unit], prior: overlap.Map | None
-) -> list[list[parts.Row]]:
+def _mean_mark(prior: Prior, patient: str) -> overlap.Map | None:
+    """Mean mark of all other patients; None without any."""
+    others = [mark for owner, mark in prior if owner != patient]
+    return np.mean(others, axis=0) if others else None
+
+
+def _rows(setup: Setup, pair: cases.Any, group: Sequence[parts.Unit], prior: Prior) -> list[list[parts.Row]]:
     name, target, split = group[0].group
     card = pair.classifier.card
     images = cases.load_pictures([unit.payload[0] for unit in group], card)
@@ -92,9 +99,10 @@ def _rows(
             found = store.maps(pair, method, images[rows], target, setup.settings, names=some)
             for row, values in zip(rows, maps_as_tensor(found).numpy(), strict=True):
                 drawn[row][method] = values
-    if prior is not None:
-        for one in drawn:
-            one[BOX_PRIOR] = prior
+    for one, unit in zip(drawn, group, strict=True):
+        mean = _mean_mark(prior, unit.payload[0].patient)
+        if mean is not None:
+            one[BOX_PRIOR] = mean
     return [
         [
             {"classifier": name, "target": target, "split": split, "case": unit.case,
