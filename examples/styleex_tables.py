@@ -68,6 +68,10 @@ def directions(folder: Path) -> str:
     equal = pd.read_csv(folder / "directions" / "equal.csv")
     words = (folder / "directions" / "words.txt").read_text(encoding="utf-8").splitlines()
     changes = len(rows[["target", "raises", "image"]].drop_duplicates())
+    of_equal = [
+        f"Cost at equal quality, by the share explained within a mean change of {LIMIT:g}:",
+        tables.markdown(equal.round(2).astype(object).where(equal.notna(), "–")),
+    ] * ("attfind" in set(costs["method"]))  # without both finders there is no level that both reach
     parts = [
         f"{rows['image'].nunique()} held-out radiographs of {rows['patient'].nunique()} patients, {changes} changes of side to "
         "bring about; intervals of 95 % over patients.",
@@ -77,8 +81,7 @@ def directions(folder: Path) -> str:
         tables.markdown(share_table(shares, "length")),
         "Cost on the selection images:",
         tables.markdown(costs.round(2)),
-        f"Cost at equal quality, by the share explained within a mean change of {LIMIT:g}:",
-        tables.markdown(equal.round(2).astype(object).where(equal.notna(), "–")),
+        *of_equal,
         "\n".join(f"* {sentence}" for sentence in words),
     ]
     return "\n\n".join(part.strip() for part in parts)

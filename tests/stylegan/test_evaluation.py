@@ -1,6 +1,7 @@
 """`evaluate directions` and the pages, on models in which the answer is known."""
 
 import dataclasses
+import math
 
 import pandas as pd
 import pytest
@@ -62,6 +63,20 @@ def test_planted_direction_beats_random_ones_at_equal_length(measured):
     share = rows.groupby(["method", "at"])["explained"].mean()
     assert share["eigenfind", 1.0] > share["random", 1.0]
     assert share["eigenfind", 8.0] == pytest.approx(share["gradient", 8.0], abs=0.13)
+
+
+def test_a_target_without_directions_counts_as_unexplained():
+    known = {"selection": "best", "by": "budget", "at": 0.03, "raises": True, "image": 0}
+    rows = pd.DataFrame(
+        [
+            {**known, "method": method, "target": target, "explained": True, "change": 0.01}
+            for method, target in (("pca", "a"), ("pca", "b"), ("random", "a"))
+        ]
+    )
+    full = directions_report.complete(rows)
+    assert full.groupby("method")["explained"].mean().to_dict() == {"pca": 1.0, "random": 0.5}
+    assert len(full) == 4
+    assert math.isinf(full[full["method"] == "random"]["change"].max())
 
 
 def test_budget_rows_are_the_least_change_that_explains():

@@ -70,13 +70,21 @@ def run(config: DirectionsConfig, done: Callable[[str], None] = lambda step: Non
         load_in_chunks(held, pair.autoencoder.card).to(pair.device),
         config.plan, done,
     )  # fmt: skip
-    rows = directions.case_rows(measured.tried)
+    rows = complete(directions.case_rows(measured.tried))
     rows["patient"] = [held[i].patient for i in rows["image"]]
     quality = directions_cost.quality_rows(measured.found, measured.stage, config.plan.chosen(pair.targets))
     done("costs at equal quality")
     report = make(rows, measured.costs, quality)
     write(report, rows, quality, setup.out / "directions")
     return report
+
+
+def complete(rows: pd.DataFrame) -> pd.DataFrame:
+    """With a row, not explained, for every case of a target for which a finder ranked no direction at all."""
+    kinds, case = ["method", "selection", "by", "at"], ["target", "raises", "image"]
+    wanted = rows[kinds].drop_duplicates().merge(rows[case].drop_duplicates(), how="cross")
+    full = wanted.merge(rows, on=[*kinds, *case], how="left")
+    return full.assign(explained=full["explained"].eq(True), change=full["change"].fillna(math.inf))
 
 
 def make(rows: pd.DataFrame, costs: Sequence[Cost], quality: pd.DataFrame) -> Report:
