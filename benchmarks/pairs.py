@@ -67,7 +67,7 @@ def small_files(folder: Path, count: int, side: int = 64) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
         pixels = generator.integers(40, 120, (side, side))
-        x, y = generator.integers(0, side - 16, 2)
+        x, y = generator.integers(0, max(1, side - 16), 2)
         pixels[y : y + 16, x : x + 16] += 100
         Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number:06d}.png")
 
