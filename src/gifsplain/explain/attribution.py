@@ -254,13 +254,17 @@ def occlusion(pair: Pair, images: Images, target: int) -> Maps:
     window = max(2, side // OCCLUSION_PARTS)
     step = max(1, window // 2)
     with torch.no_grad():
-        changes = _captum().Occlusion(pair.classifier.logits).attribute(
-            images.detach().clone(),
-            target=target,
-            baselines=native_zero(pair.classifier),
-            sliding_window_shapes=(channels, window, window),
-            strides=(channels, step, step),
-            perturbations_per_eval=max(1, _BATCH // images.shape[0]),
+        changes = (
+            _captum()
+            .Occlusion(pair.classifier.logits)
+            .attribute(
+                images.detach().clone(),
+                target=target,
+                baselines=native_zero(pair.classifier),
+                sliding_window_shapes=(channels, window, window),
+                strides=(channels, step, step),
+                perturbations_per_eval=max(1, _BATCH // images.shape[0]),
+            )
         )
     return _flat(changes)
 
