@@ -8,6 +8,7 @@ import typer
 
 def bottleneck(
     data: Annotated[list[str] | None, typer.Argument(help="CSV manifests.", show_default=False)] = None,
+    *,
     boxes: Annotated[Path | None, typer.Option(help="Expert boxes: CSV with path, label, x, y, w, h.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for points, table, curves, models.")] = Path(
         "bottleneck-sizes"

@@ -25,6 +25,10 @@ def register(program: typer.Typer) -> None:
     program.add_typer(app, name="directions")
 
 
+ShownMethodOption = Annotated[str, typer.Option(help="Population method whose directions are shown.")]
+TargetsOption = Annotated[list[str] | None, typer.Option("--target", "-t", help="Targets; by default all.")]
+
+
 @app.command()
 def fit(
     manifest: ManifestArgument,
@@ -53,11 +57,12 @@ def fit(
 @app.command()
 def pages(
     manifest: ManifestArgument,
+    *,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for index.html and one page a direction.")],
     classifier: ClassifierOption = "styleex",
     autoencoder: AutoencoderOption = "styleex",
-    method: Annotated[str, typer.Option(help="Population method whose directions are shown.")] = "eigenfind",
-    target: Annotated[list[str] | None, typer.Option("--target", "-t", help="Targets; by default all.")] = None,
+    method: ShownMethodOption = "eigenfind",
+    target: TargetsOption = None,
     split: SplitOption = "test",
     source: SourceOption = None,
     limit: Annotated[int, typer.Option(help="Images to look for examples among.")] = 60,
@@ -77,11 +82,12 @@ def pages(
 @app.command()
 def study(
     manifest: ManifestArgument,
+    *,
     output: Annotated[Path, typer.Option("--output", "-o", help="New folder for cases.csv, study.yaml and pictures.")],
     classifier: ClassifierOption = "styleex",
     autoencoder: AutoencoderOption = "styleex",
-    method: Annotated[str, typer.Option(help="Population method whose directions are shown.")] = "eigenfind",
-    target: Annotated[list[str] | None, typer.Option("--target", "-t", help="Targets; by default all.")] = None,
+    method: ShownMethodOption = "eigenfind",
+    target: TargetsOption = None,
     split: SplitOption = "test",
     source: SourceOption = None,
     limit: Annotated[int, typer.Option(help="Images to choose cases among.")] = 200,
@@ -108,6 +114,7 @@ def study(
 
 def evaluate_directions(
     setup: "Setup",
+    *,
     selection_split: Annotated[str, typer.Option(help="Where directions are ranked.")] = "val",
     selection: Annotated[int, typer.Option(help="Most images that rank directions.")] = 150,
     attfind_images: Annotated[int, typer.Option(help="Images on which AttFind tries every coordinate; 0: none.")] = 40,

@@ -35,6 +35,7 @@ def register(program: typer.Typer) -> None:
 @app.command()
 def autoencoder(
     data: DataArgument = None,
+    *,
     output: OutputOption = Path("autoencoder"),
     config: ConfigOption = None,
     images: ImagesOption = None,
@@ -62,6 +63,7 @@ def autoencoder(
 @app.command()
 def classifier(
     data: DataArgument = None,
+    *,
     output: OutputOption = Path("classifier"),
     config: ConfigOption = None,
     target: TargetOption = None,

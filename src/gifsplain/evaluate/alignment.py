@@ -54,6 +54,7 @@ def run(config: AlignmentConfig, progress: parts.Progress | None = None) -> tupl
     settings = replace(setup.settings, drop=config.drop)
 
     def compute(group: Sequence[parts.Unit]) -> list[list[parts.Row]]:
+        """Rows of some cases of one group."""
         name, target = group[0].group
         pair = pairs[name]
         images = cases.load_pictures([unit.payload for unit in group], pair.classifier.card)

@@ -40,6 +40,7 @@ def run(config: CurvesConfig, progress: parts.Progress | None = None) -> pd.Data
     ]
 
     def compute(group: Sequence[parts.Unit]) -> list[list[parts.Row]]:
+        """Rows of some cases of one group."""
         name, target = group[0].group
         pair = pairs[name]
         images = cases.load_pictures([unit.payload for unit in group], pair.classifier.card)

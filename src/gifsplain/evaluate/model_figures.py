@@ -108,6 +108,7 @@ def _explain_positives(
     ]
 
     def compute(group: Sequence[parts.Unit]) -> list[list[parts.Row]]:
+        """Rows of some explanations of one target."""
         images = cases.load_pictures([unit.payload for unit in group], pair.classifier.card)
         names = [unit.case for unit in group]
         pictures = cases.as_pictures(images, names)

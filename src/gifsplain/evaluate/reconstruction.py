@@ -36,6 +36,7 @@ def run(config: ReconstructionConfig, progress: parts.Progress | None = None) ->
     units = [parts.Unit((name,), case.key, case) for name in pairs for case in pool if case.key in used]
 
     def compute(group: Sequence[parts.Unit]) -> list[list[parts.Row]]:
+        """Rows of some images with one classifier."""
         name = group[0].group[0]
         pair = pairs[name]
         images = cases.load_pictures([unit.payload for unit in group], pair.classifier.card).to(pair.device)
