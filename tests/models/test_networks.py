@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from gifsplain.errors import ModelError
+from gifsplain.models import deform
 from gifsplain.models.networks import (
     AutoencoderConfig,
     ClassifierConfig,
@@ -16,9 +17,7 @@ from gifsplain.models.networks import (
     resnet_autoencoder_config,
 )
 
-TINY = AutoencoderConfig(
-    size=32, patch=4, widths=(8, 8), blocks=(0, 1), decoder_blocks=(1, 0), bottleneck=(3, 4, 4), rank=0
-)
+TINY = AutoencoderConfig(size=32, patch=4, widths=(8, 8), blocks=(0, 1), decoder_blocks=(1, 0), bottleneck=(3, 4, 4))
 
 
 def _images(n: int, size: int) -> torch.Tensor:
@@ -42,7 +41,7 @@ def test_resnet_config_has_the_papers_shape(depth: int) -> None:
     config = resnet_autoencoder_config(depth, (512, 3, 3), size=64, width=4)
     assert config.grids == (16, 8, 4, 4)  # a stage never falls below the bottleneck
     assert resnet_autoencoder_config(depth, (512, 3, 3)).grids == (56, 28, 14, 7)
-    assert config.latent_size == 4608
+    assert config.latent_shape == (512, 3, 3)
 
 
 def test_small_resnet_autoencoder_runs() -> None:
@@ -60,7 +59,7 @@ def test_autoencoder_gradient_reaches_every_weight_and_the_latent() -> None:
 
 
 def test_autoencoder_config_survives_json() -> None:
-    config = replace(TINY, rank=4)
+    config = replace(TINY, layered=True, framed=True)
     assert AutoencoderConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
@@ -87,13 +86,18 @@ def test_impossible_autoencoders_are_refused() -> None:
 
 def _frame() -> LatentFrame:
     generator = torch.Generator().manual_seed(1)
-    frame = LatentFrame(48, 5)
-    basis, _ = torch.linalg.qr(torch.randn(48, 5, generator=generator))
-    frame.basis.copy_(basis)
-    frame.gains.copy_(torch.tensor([4.0, 3.0, 2.0, 1.5, 0.7]))
-    frame.floor.copy_(torch.tensor(0.25))
-    frame.mean.copy_(torch.randn(48, generator=generator))
+    frame = LatentFrame((3, 4, 4))
+    frame.mixtures.copy_(torch.linalg.qr(torch.randn(3, 3, generator=generator))[0])
+    frame.waves.copy_(torch.linalg.qr(torch.randn(16, 16, generator=generator))[0])
+    frame.gains.copy_(torch.rand(3, 16, generator=generator) + 0.2)
+    frame.mean.copy_(torch.randn(3, 4, 4, generator=generator))
     return frame
+
+
+def _matrix(frame: LatentFrame) -> torch.Tensor:
+    """`A` of the class's text, written out."""
+    basis = torch.kron(frame.mixtures, frame.waves)
+    return basis @ torch.diag(frame.gains.flatten()) @ basis.T
 
 
 def test_latent_frame_is_inverted_exactly() -> None:
@@ -102,23 +106,49 @@ def test_latent_frame_is_inverted_exactly() -> None:
     torch.testing.assert_close(frame.from_frame(frame.to_frame(codes)), codes, atol=1e-5, rtol=1e-5)
 
 
-def test_latent_frame_whitens_what_it_was_made_from() -> None:
+def test_latent_frame_is_the_matrix_that_it_says() -> None:
     frame = _frame()
-    scale = torch.eye(48) * frame.floor + frame.basis @ torch.diag(frame.gains - frame.floor) @ frame.basis.T
-    noise = torch.randn(20_000, 48, generator=torch.Generator().manual_seed(3))
-    latents = frame.to_frame((noise @ scale + frame.mean).view(-1, 3, 4, 4)).flatten(1)
-    torch.testing.assert_close(torch.cov(latents.T), torch.eye(48), atol=0.06, rtol=0)
+    moves = torch.randn(5, 3, 4, 4, generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(frame.shift(moves).flatten(1), moves.flatten(1) @ _matrix(frame), atol=1e-5, rtol=1e-5)
 
 
-def test_gradient_in_the_frame_is_preconditioned_by_the_covariance() -> None:
+def test_gradient_in_the_frame_is_preconditioned_by_its_square() -> None:
     frame = _frame()
     slope = torch.randn(48, generator=torch.Generator().manual_seed(4))
     latents = torch.zeros(1, 3, 4, 4, requires_grad=True)
     (frame.from_frame(latents).flatten() @ slope).backward()
     assert latents.grad is not None
     moved = (frame.from_frame(latents.grad) - frame.from_frame(torch.zeros(1, 3, 4, 4))).flatten()
-    scale = torch.eye(48) * frame.floor + frame.basis @ torch.diag(frame.gains - frame.floor) @ frame.basis.T
-    torch.testing.assert_close(moved, scale @ scale @ slope, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(moved, _matrix(frame) @ _matrix(frame) @ slope, atol=1e-4, rtol=1e-4)
+
+
+def test_layers_start_as_the_images_brightness_and_no_movement() -> None:
+    network = build_autoencoder(replace(TINY, layered=True)).eval()
+    images = _images(2, 32)
+    latents = network.encode(images)
+    assert latents.shape == (2, 6, 4, 4)
+    torch.testing.assert_close(latents[:, 3:4], torch.nn.functional.avg_pool2d(images, 8))
+    assert not latents[:, 4:].any()
+    plain = build_autoencoder(TINY).eval()
+    plain.load_state_dict(network.state_dict())
+    rough = plain(images)
+    shaded = deform.shade(rough, latents[:, 3:4])
+    torch.testing.assert_close(network.decode(latents), shaded, atol=1e-5, rtol=0)
+    error = [(torch.nn.functional.avg_pool2d(drawn - images, 8)).abs().mean() for drawn in (rough, shaded)]
+    assert error[1] < 0.5 * error[0]  # the coarse brightness is the image's own
+
+
+def test_first_order_decoding_is_decoding_at_rest() -> None:
+    """Equal where the velocity is 0; its derivative there is a small step's difference quotient."""
+    network = build_autoencoder(replace(TINY, layered=True)).eval()
+    rest = network.encode(_images(1, 32))
+    torch.testing.assert_close(network.decode_first_order(rest), network.decode(rest), atol=1e-5, rtol=0)
+    ramp = torch.linspace(0, 1, 32).square().expand(1, 1, 32, 32)  # smooth, so that sampling has no kinks
+    velocity = torch.randn(1, 2, 4, 4, generator=torch.Generator().manual_seed(5))
+    first = deform.warp_first_order(ramp, velocity) - ramp
+    slope = (deform.warp(ramp, 0.01 * velocity) - deform.warp(ramp, -0.01 * velocity)) / 0.02
+    torch.testing.assert_close(first, slope, atol=3e-3, rtol=0.02)
+    assert first.abs().max() > 0.02
 
 
 @pytest.mark.parametrize("backbone", ["small", "efficientnet-lite0"])

@@ -27,7 +27,7 @@ def drawing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished autoencoder with a frame."""
     torch.manual_seed(1)
     folder = tmp_path_factory.mktemp("drawing")
-    net = fit_frame(build_autoencoder(TINY).eval(), torch.randn(20, 8, 4, 4), FrameConfig(40, "local"))
+    net = fit_frame(build_autoencoder(TINY).eval(), torch.randn(20, 8, 4, 4), FrameConfig("local"))
     card = {"name": "tiny", "kind": "autoencoder", "size": SIZE, "channels": 1}
     trained.save(folder, trained.AUTOENCODER, net, net.config.to_dict(), card)
     return folder
@@ -102,7 +102,7 @@ def test_misplaced_is_the_energy_of_the_code_that_the_decoder_gets(drawing: Path
 def test_confined_step_leaves_boxes_alone(drawing: Path, judge: Classifier) -> None:
     images, labels = torch.rand(4, 1, SIZE, SIZE), torch.tensor([[1.0, 0.0]] * 4)
     still = Hardening(str(drawing), 1.0)
-    stepping = replace(still, latent_step=20.0, latent_step_chance=1.0, confine_step=True)
+    stepping = replace(still, visible_step=0.2, step_chance=1.0, confine_step=True)
     everywhere = torch.ones(4, 2, SIZE, SIZE)
 
     def drawn(config: Hardening, masks: torch.Tensor | None) -> torch.Tensor:
@@ -114,6 +114,48 @@ def test_confined_step_leaves_boxes_alone(drawing: Path, judge: Classifier) -> N
     assert not torch.allclose(drawn(stepping, boxes(4)), reconstructed, atol=1e-3)
     free = replace(stepping, confine_step=False)
     assert not torch.allclose(drawn(free, everywhere), reconstructed, atol=1e-3)
+
+
+def test_step_raises_the_loss_and_draws_no_more_than_asked(drawing: Path, judge: Classifier) -> None:
+    images = torch.rand(8, 1, SIZE, SIZE)
+    still = make(Hardening(str(drawing), 1.0), judge)
+    stepping = make(Hardening(str(drawing), 1.0, visible_step=0.02, step_chance=1.0), judge)
+    labels = torch.tensor([[1.0, 0.0]] * 8)
+    torch.manual_seed(5)
+    before = still.harden(images, labels)[0]
+    torch.manual_seed(5)
+    after = stepping.harden(images, labels)[0]
+    peaks = torch.nn.functional.avg_pool2d(after - before, SIZE // 28).abs().amax((1, 2, 3))
+    assert (peaks < 0.03).all() and peaks.max() > 0.005  # each step has its own part of the largest
+    costs = [losses.masked_bce(judge.raw_logits(drawn), labels) for drawn in (before, after)]
+    assert float(costs[1].detach()) > float(costs[0].detach())
+
+
+def test_layers_are_each_asked_to_stay_inside(judge: Classifier, tmp_path: Path) -> None:
+    """The three energies of a layered latent, against a slow version from finite differences of the drawn image."""
+    torch.manual_seed(6)
+    net = fit_frame(build_autoencoder(TINY).eval(), torch.randn(20, 8, 4, 4), FrameConfig("local", layered=True))
+    card = {"name": "tiny", "kind": "autoencoder", "size": SIZE, "channels": 1}
+    trained.save(tmp_path, trained.AUTOENCODER, net, net.config.to_dict(), card)
+    hardener = make(Hardening(str(tmp_path), localise=1.0), judge)
+    evidence = hardener.evidence(torch.rand(1, 1, SIZE, SIZE), boxes(1))
+    assert evidence is not None and evidence.latents.shape == (1, 11, 4, 4)
+    found = hardener.misplaced(judge, evidence)
+    found.backward()
+    assert judge.head.weight.grad is not None and judge.head.weight.grad.any()
+    latents = evidence.latents.detach().requires_grad_(True)
+    drawn = net.decode_first_order(latents)  # bilinear sampling has a kink at rest
+    (gradient,) = torch.autograd.grad(judge.raw_logits(drawn)[:, 0].sum(), latents)
+    move = (net.frame.from_frame(gradient) - net.frame.mean).detach()
+    step = 1e-3 / move[:, 9:].abs().max()
+    rest = latents.detach()
+    moving = step * move * (torch.arange(11) >= 9)[:, None, None]
+    sides = [net.decode(net.frame.to_frame(net.frame.from_frame(rest) + sign * moving)) for sign in (1, -1)]
+    change = (sides[0] - sides[1]) / (2 * step)
+    energies = [move[:, :8].square().sum(1), move[:, 8].square()]
+    energies.append(torch.nn.functional.avg_pool2d(change.square(), 8)[:, 0])
+    slow = sum(float(losses.energy_inside(energy, evidence.regions)) for energy in energies) / 3
+    assert float(found.detach()) == pytest.approx(slow, rel=0.05)
 
 
 def test_nothing_to_localise_without_boxes(drawing: Path, judge: Classifier) -> None:

@@ -147,35 +147,45 @@ def test_halved_weights_keep_statistics_exact(tmp_path: Path) -> None:
 def test_frame_changes_coordinates_but_no_image(autoencoding: AutoencoderTraining, tmp_path: Path) -> None:
     short = replace(autoencoding, epochs=2)
     train_autoencoder(short, tmp_path / "plain")
-    train_autoencoder(replace(short, frame=FrameConfig(rank=6, passes=1)), tmp_path / "framed")
-    with pytest.raises(ConfigurationError, match="rank must lie between 1 and 256, got 300"):
-        frame.fit_frame(build_autoencoder(TINY), torch.zeros(5, 16, 4, 4), FrameConfig(rank=300, kind="local"))
-    plain, framed = (trained.autoencoder(tmp_path / name) for name in ("plain", "framed"))
+    for name, layered in (("framed", False), ("layered", True)):
+        train_autoencoder(replace(short, frame=FrameConfig("local", passes=1, layered=layered)), tmp_path / name)
+    plain, framed, layered_one = (trained.autoencoder(tmp_path / name) for name in ("plain", "framed", "layered"))
     dataset = data.open_dataset(short.data)
     images = dataset.images(dataset.rows("train"))
-    torch.testing.assert_close(
-        framed.decode(framed.encode(images)), plain.decode(plain.encode(images)), atol=1e-4, rtol=0
-    )
-    codes = framed.encode(images).flatten(1)
-    kept = codes @ framed.net.frame.basis  # type: ignore[union-attr]
-    torch.testing.assert_close(kept.std(0, unbiased=False), torch.ones(6), atol=0.05, rtol=0)  # whitened
+    drawn = plain.decode(plain.encode(images))
+    torch.testing.assert_close(framed.decode(framed.encode(images)), drawn, atol=1e-4, rtol=0)
+    shaded = layered_one.decode(layered_one.encode(images))
+    assert (shaded - images).abs().mean() < (drawn - images).abs().mean()  # coarse brightness is the image's own
 
 
 def test_local_frame_is_the_product_of_channel_covariance_and_a_gaussian() -> None:
     """A gradient in the frame, decoded, moves the code along C (x) K times the gradient in the code."""
     codes = (
-        torch.randn(400, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 2, 3])[:, None, None]
+        torch.randn(400, 16, 4, 4, generator=torch.Generator().manual_seed(0)) * torch.linspace(1, 3, 16)[:, None, None]
     )
-    basis, gains, _ = frame.local(
-        frame.covariance(codes), codes.shape[2:], FrameConfig(rank=48, kind="local", power=0.5, blur=0.8)
-    )
-    torch.testing.assert_close(basis.T @ basis, torch.eye(48), atol=1e-5, rtol=0)
+    framed = frame.fit_frame(build_autoencoder(TINY), codes, FrameConfig("local", power=0.5, blur=0.8, floor=0.0))
+    assert framed.frame is not None
     inner = codes - codes.mean(0) - (codes - codes.mean(0)).mean((2, 3), keepdim=True)
-    covariance = np.cov(inner.transpose(0, 1).reshape(3, -1).numpy(), bias=True)
-    y, x = np.mgrid[0:4, 0:4].reshape(2, -1)
-    kernel = np.exp(-((y[:, None] - y) ** 2 + (x[:, None] - x) ** 2) / (2 * 0.8**2))
-    squared = (basis * gains.square()) @ basis.T
-    np.testing.assert_allclose(squared.numpy(), np.kron(covariance, kernel), atol=1e-3)
+    covariance = np.cov(inner.transpose(0, 1).reshape(16, -1).numpy(), bias=True)
+    covariance /= np.linalg.eigvalsh(covariance).max()
+    squared = torch.stack(
+        [framed.frame.shift(framed.frame.shift(one)).flatten() for one in torch.eye(256).view(256, 1, 16, 4, 4)]
+    )
+    pulse = squared.view(16, 16, 16, 16)[:, 5, :, 5].numpy()  # from and to the same place: C times a number
+    np.testing.assert_allclose(pulse / pulse[0, 0], covariance / covariance[0, 0], atol=1e-3)
+
+
+def test_smoothing_is_a_gaussian_away_from_the_edge() -> None:
+    """Its square, applied to a pulse in the middle of a large grid, against the Gaussian's formula."""
+    side, sigma = 41, 2.5
+    basis, gains = frame.waves((side, side)), frame.smoothing((side, side), sigma).float()
+    torch.testing.assert_close(basis.T @ basis, torch.eye(side**2), atol=1e-4, rtol=0)
+    pulse = torch.zeros(side, side)
+    pulse[20, 20] = 1
+    spread = (basis @ (gains.square() * (basis.T @ pulse.flatten()))).view(side, side)
+    y, x = np.mgrid[0:side, 0:side] - 20
+    gaussian = np.exp(-(y**2 + x**2) / (2 * sigma**2)) / (2 * np.pi * sigma**2)
+    np.testing.assert_allclose(spread.numpy(), gaussian, atol=1e-5)
 
 
 class Stripes(torch.nn.Module):
@@ -189,14 +199,11 @@ class Stripes(torch.nn.Module):
 
 def test_smooth_frame_damps_channels_that_draw_stripes() -> None:
     codes = torch.randn(30, 2, 8, 8, generator=torch.Generator().manual_seed(0))
-    config = FrameConfig(rank=20, kind="smooth", damping=10, blur=1.0, cutoff=4)
+    config = FrameConfig(kind="smooth", damping=10, blur=1.0, cutoff=4)
     length = frame.smoothness(Stripes(), codes, config)  # type: ignore[arg-type]
     assert float(length[1, 1]) == pytest.approx(1 + config.damping, rel=0.1)  # all fine
     assert float(length[0, 0]) == pytest.approx(1, abs=0.6)  # nearly all smooth
     assert abs(float(length[0, 1])) < 0.1
-    basis, gains, _ = frame.directions(Stripes(), codes, config)  # type: ignore[arg-type]
-    smooth, fine = (basis.view(2, 64, 20).square().sum(1) * gains.square()).sum(1)
-    assert smooth > 5 * fine
 
 
 def test_classifier_learns_and_half_is_its_operating_point(classifying: ClassifierTraining, tmp_path: Path) -> None:
@@ -262,7 +269,7 @@ def test_hardened_classifier_and_perceptual_autoencoder(
         str(tmp_path / "ae"),
         0.5,
         latent_noise=0.1,
-        latent_step=1.0,
+        visible_step=0.05,
         adversarial=0.01,
         mixup=0.3,
         teachers=(str(tmp_path / "cl"),),

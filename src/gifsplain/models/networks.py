@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gifsplain.errors import ModelError
+from gifsplain.models import deform
 from gifsplain.models.backbones import Classifier, ClassifierConfig, build_classifier
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
     "resnet_autoencoder_config",
 ]
 
+LAYERS = 3
+"""Channels of a layered latent beside the code: shading, velocity to the right, velocity down."""
 RESNET_BLOCKS = {  # blocks per stage and kind of block (He et al. 2016, table 1); the paper writes 151 for 152
     18: ("basic", (2, 2, 2, 2)),
     50: ("bottleneck", (3, 4, 6, 3)),
@@ -37,7 +40,8 @@ class AutoencoderConfig:
     `patch`: side of the squares that the stem folds into channels, so the first layer works on `size / patch` pixels.
     `widths`, `blocks`, `decoder_blocks`: channels and residual blocks per stage, fine to coarse; a stage halves its
     grid unless that would fall below the bottleneck. `bottleneck`: channels, height, width of the latent.
-    `rank`: principal directions kept by the latent frame; 0 leaves the network's own coordinates.
+    `layered`: three channels more in the latent, a shading and a deformation of what the decoder draws (`deform`).
+    `framed`: the latent has the coordinates of a `LatentFrame` instead of the network's own.
     """
 
     size: int = 224
@@ -48,7 +52,8 @@ class AutoencoderConfig:
     decoder_blocks: tuple[int, ...] = (0, 1, 2, 1)
     block: Literal["basic", "bottleneck"] = "basic"
     bottleneck: tuple[int, int, int] = (96, 7, 7)
-    rank: int = 0
+    layered: bool = False
+    framed: bool = False
 
     def __post_init__(self) -> None:
         stages = {len(self.widths), len(self.blocks), len(self.decoder_blocks)}
@@ -69,10 +74,10 @@ class AutoencoderConfig:
         return tuple(sides)
 
     @property
-    def latent_size(self) -> int:
-        """How many numbers the latent has."""
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the latent: the bottleneck's, and one for shading and two for velocity."""
         c, h, w = self.bottleneck
-        return c * h * w
+        return (c + LAYERS if self.layered else c), h, w
 
     def to_dict(self) -> dict[str, Any]:
         """The config as plain JSON values."""
@@ -159,67 +164,88 @@ def _decoder(config: AutoencoderConfig) -> nn.Sequential:
 
 
 class LatentFrame(nn.Module):
-    """A fixed linear change of latent coordinates in which the gradient follows how real images vary.
+    """A fixed linear change of latent coordinates in which the gradient takes the steps that are wanted.
 
-    With the covariance `sum_i l_i u_i u_i'` of the codes of real images, coordinates are
-    `z = A^-1 (code - mean)`, `A = floor I + U diag(gains - floor) U'`; gains `l_i^p` with `p = 1/2` whiten. A gradient
-    in `z`, decoded, moves the code along `A^2` times the gradient in the code: damped where images never differ,
-    which is where adversarial directions lie. Any orthonormal `U` and positive gains are a frame, so directions that
-    only change brightness can be damped too. Reconstruction is unchanged.
+    Coordinates are `z = A^-1 (code - mean)` with `A = (M x W) diag(gains) (M x W)'`: `M` are mixtures of channels, `W`
+    waves over the places of the grid, both orthonormal, and each product of a mixture and a wave has a gain. A gradient
+    in `z`, decoded, moves the code along `A^2` times the gradient in the code: far along smooth moves of large gain,
+    hardly along fine ones, which is where adversarial directions lie. Reconstruction is unchanged.
     """
 
     mean: Tensor
-    basis: Tensor
+    mixtures: Tensor
+    waves: Tensor
     gains: Tensor
-    floor: Tensor
 
-    def __init__(self, size: int, rank: int) -> None:
+    def __init__(self, shape: tuple[int, int, int]) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("basis", torch.zeros(size, rank))
-        self.register_buffer("gains", torch.ones(rank))
-        self.register_buffer("floor", torch.ones(()))
+        channels, places = shape[0], shape[1] * shape[2]
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("mixtures", torch.eye(channels))
+        self.register_buffer("waves", torch.eye(places))
+        self.register_buffer("gains", torch.ones(channels, places))
 
     def to_frame(self, codes: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Codes in the frame's coordinates."""
-        centred = codes.flatten(1) - self.mean
-        inner = (centred @ self.basis) * (1 / self.gains - 1 / self.floor)
-        return (centred / self.floor + inner @ self.basis.T).view_as(codes)
+        return self._scaled(codes - self.mean, 1 / self.gains)
 
     def from_frame(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """The inverse of `to_frame`."""
-        return self.mean.view(latents.shape[1:]) + self.shift(latents)
+        return self.mean + self.shift(latents)
 
     def shift(self, moves: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """How far the code moves when the latent moves by `moves`: the linear part of `from_frame`."""
-        flat = moves.flatten(1)
-        inner = (flat @ self.basis) * (self.gains - self.floor)
-        return (flat * self.floor + inner @ self.basis.T).view_as(moves)
+        return self._scaled(moves, self.gains)
+
+    def _scaled(self, moves: Float[Tensor, "b c h w"], factors: Float[Tensor, "c p"]) -> Float[Tensor, "b c h w"]:
+        parts = self.mixtures.T @ moves.flatten(2) @ self.waves * factors
+        return (self.mixtures @ parts @ self.waves.T).view_as(moves)
 
 
 class Autoencoder(nn.Module):
-    """Convolutional autoencoder: images `b c size size` in [0, 1] to latents of `config.bottleneck` and back."""
+    """Convolutional autoencoder: images `b c size size` in [0, 1] to latents of `config.latent_shape` and back.
+
+    A layered one draws with its decoder, replaces the drawing's coarse brightness by the shading in the latent (the
+    encoder puts the image's own there) and moves the drawing along the velocity in the latent (the encoder puts 0).
+    """
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
         self.config = config
         self.encoder = _encoder(config)
         self.decoder = _decoder(config)
-        self.frame = LatentFrame(config.latent_size, config.rank) if config.rank else None
+        self.frame = LatentFrame(config.latent_shape) if config.framed else None
 
     def encode(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k i j"]:
         """Latents, in the frame's coordinates where there is one."""
         codes = cast(Tensor, self.encoder(images * 2 - 1))
+        if self.config.layered:
+            shading = deform.cell_means(images.mean(1, keepdim=True), codes.shape[-2:])
+            codes = torch.cat([codes, shading.to(codes), torch.zeros_like(codes[:, :2])], 1)
         return self.frame.to_frame(codes) if self.frame is not None else codes
 
     def decode(self, latents: Float[Tensor, "b k i j"]) -> Float[Tensor, "b c h w"]:
         """Images, near [0, 1] but not clipped, so that gradients survive at black and white."""
-        codes = self.frame.from_frame(latents) if self.frame is not None else latents
-        return (cast(Tensor, self.decoder(codes)) + 1) / 2
+        drawn, velocity = self._drawn(latents)
+        return drawn if velocity is None else deform.warp(drawn, velocity)
+
+    def decode_first_order(self, latents: Float[Tensor, "b k i j"]) -> Float[Tensor, "b c h w"]:
+        """As `decode`, to first order in the velocity; its gradient can be differentiated once more."""
+        drawn, velocity = self._drawn(latents)
+        return drawn if velocity is None else deform.warp_first_order(drawn, velocity)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """The reconstruction `D(E(x))`."""
         return self.decode(self.encode(images))
+
+    def _drawn(self, latents: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What the decoder draws, shaded, and the velocity that shall move it; None without layers."""
+        codes = self.frame.from_frame(latents) if self.frame is not None else latents
+        if not self.config.layered:
+            return (cast(Tensor, self.decoder(codes)) + 1) / 2, None
+        codes, shading, velocity = codes.split([self.config.bottleneck[0], 1, 2], dim=1)
+        drawn = (cast(Tensor, self.decoder(codes)) + 1) / 2
+        return deform.shade(drawn, shading), velocity
 
 
 def build_autoencoder(config: AutoencoderConfig) -> Autoencoder:

@@ -218,7 +218,7 @@ def train_autoencoder(
     path = folder / f"{trained.AUTOENCODER}.safetensors"
     if fabric.is_global_zero:
         card = _card(config, folder, task) | {"steps": outcome.step, "best_step": outcome.best_step}
-        model = framed(task, config.frame) if config.frame.rank else task.average.module.cpu()
+        model = framed(task, config.frame) if config.frame.kind != "none" else task.average.module.cpu()
         card |= percentiles(model, dataset, task.val)
         trained.save(folder, trained.AUTOENCODER, model, model.config.to_dict(), card, half=config.half)
     fabric.barrier()
@@ -262,8 +262,8 @@ def check(config: AutoencoderTraining) -> AutoencoderTraining:
             f"model takes {model.channels} x {model.size} pixels, data gives {rows.channels} x {rows.size}; "
             "make model.size and data.size equal (and channels)"
         )
-    if model.rank:
-        raise ConfigurationError(f"model.rank must be 0 in training, got {model.rank}; the frame is fitted afterwards")
+    if model.framed:
+        raise ConfigurationError("model.framed must be false in training; the frame is fitted afterwards")
     return replace(config, data=without_labels(rows))
 
 

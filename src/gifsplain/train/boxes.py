@@ -50,3 +50,16 @@ def draw(boxes: Boxes, rows: Rows, targets: int, size: int) -> Float[Tensor, "b 
             left, top, right, bottom = (min(size, max(0, round(edge * size))) for edge in edges)
             masks[i, target, top:bottom, left:right] = 1
     return torch.from_numpy(masks)
+
+
+def usual(boxes: Boxes, target: int, rows: Rows) -> tuple[int, float, float, float, float]:
+    """The mean box of a target over those of `rows` that have one.
+
+    Raises:
+        InputError: When none has.
+    """
+    found = [box for row in rows for box in boxes.get(int(row), ()) if box[0] == target]
+    if not found:
+        raise InputError(f"no training image has a box of target {target}; edits of its width need some")
+    left, top, right, bottom = (float(np.mean([box[side] for box in found])) for side in range(1, 5))
+    return target, left, top, right, bottom

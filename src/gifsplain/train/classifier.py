@@ -18,6 +18,7 @@ from gifsplain.train import boxes, calibration, data, loop, losses, optimise
 from gifsplain.train import config as configuration
 from gifsplain.train.augment import AugmentConfig, draw_affines, expose, warp
 from gifsplain.train.config import LoopConfig
+from gifsplain.train.edits import Batch, EditsConfig, check_edits, edit
 from gifsplain.train.hardening import Evidence, Hardener, Hardening, check_hardening
 from gifsplain.train.rows import DataConfig
 from gifsplain.types import Images, ScoreMeaning
@@ -40,6 +41,7 @@ class ClassifierTraining:
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(monitor="val/auc", patience=5))
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     hardening: Hardening = field(default_factory=Hardening)
+    edits: EditsConfig = field(default_factory=EditsConfig)
     balance: float = 0.5
     """Positives weigh (negatives / positives) to this power: 0 no balance, 1 full balance."""
     smoothing: float = 0.03
@@ -88,8 +90,9 @@ class Objective(nn.Module):
         masks: Tensor | None,
         teachers: Tensor | None,
         evidence: Evidence | None = None,
+        edited: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Terms for one batch; `masks` are boxes at image size, `teachers` logits to imitate."""
+        """Terms for one batch; `masks` are boxes at image size, `teachers` logits to imitate except where `edited`."""
         model, config = self.model, self.config
         terms: dict[str, Tensor] = {}
         if masks is not None and isinstance(model, backbones.Classifier):
@@ -103,7 +106,7 @@ class Objective(nn.Module):
         terms["bce"] = losses.masked_bce(logits, labels, balance, smoothing=config.smoothing)
         total = terms["bce"] + config.box_weight * terms.get("boxes", 0.0)
         if teachers is not None:
-            terms["imitation"] = losses.same_scores(logits, teachers)
+            terms["imitation"] = losses.same_scores(logits, teachers, None if edited is None else ~edited)
             total = total + config.hardening.imitation * terms["imitation"]
         if evidence is not None:
             self.eval()  # the network that will be explained: fixed statistics, no dropout
@@ -126,6 +129,11 @@ class ClassifierTask:
         self.train, self.val = dataset.rows("train"), dataset.rows("val")
         self.weights = dataset.weights(self.train)
         self.boxes = boxes.read_boxes(config.boxes, dataset, config.data) if config.boxes else None
+        self.widened = config.data.targets.index(config.edits.widened) if config.edits.widened_share else None
+        self.usual: boxes.Boxes = {}
+        if self.boxes is not None and self.widened is not None:
+            box = boxes.usual(self.boxes, self.widened, self.train)
+            self.usual = {int(row): [box] for row in self.train}
         model = _start(config).to(memory_format=torch.channels_last)
         balance = losses.positive_weights(dataset.table.labels[self.train], config.balance)
         self.average = optimise.Average(model, config.average, updates=60 if config.init not in ("", "imagenet") else 0)
@@ -141,13 +149,18 @@ class ClassifierTask:
     def step(self, step: int) -> Mapping[str, Tensor]:
         """One batch forward, back, and a step of the optimiser."""
         config, fabric = self.config, self.fabric
-        images, labels, masks = self._batch(step)
+        images, labels, masks, usual = self._batch(step)
         teachers = self.hardener.imitated(images)
         evidence = self.hardener.evidence(images, masks)
+        edited = None
+        if masks is not None:
+            untouched = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+            made = edit(Batch(images, labels, masks, untouched), usual, config.edits, self.widened)
+            images, labels, masks, edited = made
         images, labels = self.hardener.harden(images, labels, masks)
         images = images.contiguous(memory_format=torch.channels_last)
         self.objective.train()
-        terms = self.objective(images, labels, masks, teachers, evidence)
+        terms = self.objective(images, labels, masks, teachers, evidence, edited)
         optimise.set_rates(self.optimizer, optimise.warm_cosine(step, self.steps, config.warmup))
         self.optimizer.zero_grad()
         fabric.backward(terms["loss"])
@@ -157,7 +170,8 @@ class ClassifierTask:
         self.average.update(self.model)
         return {name: value.detach() for name, value in terms.items()}
 
-    def _batch(self, step: int) -> tuple[Images, Tensor, Tensor | None]:
+    def _batch(self, step: int) -> tuple[Images, Tensor, Tensor | None, Tensor | None]:
+        """Images, labels, boxes of each target, and where the target lies whose width is edited."""
         config, fabric = self.config, self.fabric
         rows = data.batch_indices(
             self.train,
@@ -170,11 +184,16 @@ class ClassifierTask:
         )
         affines = draw_affines(len(rows), config.augment, fabric.device)
         images = expose(warp(self.dataset.images(rows, fabric.device), affines), config.augment)
-        masks = None
+        labels, masks, usual = self.dataset.labels(rows, fabric.device), None, None
         if self.boxes is not None:
-            drawn = boxes.draw(self.boxes, rows, len(config.data.targets), config.data.size).to(fabric.device)
-            masks = warp(drawn, affines, padding="zeros")
-        return images, self.dataset.labels(rows, fabric.device), masks
+            masks = warp(self._drawn(self.boxes, rows), affines, padding="zeros")
+        if self.widened is not None:
+            usual = warp(self._drawn(self.usual, rows), affines, padding="zeros")[:, self.widened]
+        return images, labels, masks, usual
+
+    def _drawn(self, known: boxes.Boxes, rows: data.Rows) -> Tensor:
+        targets, size = len(self.config.data.targets), self.config.data.size
+        return boxes.draw(known, rows, targets, size).to(self.fabric.device)
 
     def evaluate(self, step: int) -> Mapping[str, float]:
         """Area under the ROC curve on val with the averaged weights, per target and in mean, and the loss there."""
@@ -273,6 +292,7 @@ def check(config: ClassifierTraining) -> None:
     if config.frozen and ":" in config.backbone:
         raise ConfigurationError(f"frozen needs a built-in backbone, got {config.backbone}; leave frozen out")
     check_hardening(config.hardening, boxes=config.boxes is not None)
+    check_edits(config.edits, config.data.targets, boxes=config.boxes is not None)
 
 
 def _start(config: ClassifierTraining) -> trained.ClassifierNet:

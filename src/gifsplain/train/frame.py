@@ -1,4 +1,4 @@
-"""The latent's frame: coordinates in which a gradient follows the ways in which real images differ."""
+"""The latent's frame: coordinates in which a gradient takes smooth, local steps."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -7,33 +7,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gifsplain.errors import ConfigurationError
-from gifsplain.models.networks import Autoencoder, build_autoencoder
+from gifsplain.models.networks import LAYERS, Autoencoder, build_autoencoder
 from gifsplain.train.augment import blur
 
 PATCH = 1.5
 """Standard deviation, in places of the grid, of the patch in which a channel is moved."""
 Codes = Float[Tensor, "n c h w"]
-Directions = tuple[Float[Tensor, "d k"], Float[Tensor, " k"], Float[Tensor, ""]]
-"""Orthonormal directions, their gains, largest first, and the gain of everything else."""
 
 
 @dataclass(frozen=True)
 class FrameConfig:
     """How the frame is fitted after training; see `networks.LatentFrame`."""
 
-    rank: int = 0
-    """Directions kept; 0: no frame."""
-    kind: Literal["components", "local", "smooth"] = "components"
-    """Principal components of whole latents; or channels' covariance times a Gaussian over places (local changes); or
-    the same with channels weighted by how smooth the change is that they draw."""
+    kind: Literal["none", "local", "smooth"] = "none"
+    """Mixtures of channels weighted by their covariance, or by how smooth the change is that they draw."""
     power: float = 0.5
-    """Gain of a direction: its variance to this power; 0.5 whitens."""
-    floor: float = 1.0
-    """Gain of all other directions: for components relative to the mean of their variance to the same power, for local
-    relative to the smallest gain kept."""
+    """Gain of a mixture: its variance (or smoothness) to this power; 0.5 whitens."""
     blur: float = 0.9
-    """Standard deviation of the Gaussian in places of the latent's grid."""
+    """Standard deviation of the Gaussian over places of the grid by which steps are made smooth."""
+    floor: float = 0.1
+    """Least gain within a layer, relative to its largest."""
     cutoff: float = 6.0
     """`smooth`: standard deviation in pixels of the Gaussian that tells smooth from fine changes."""
     damping: float = 10.0
@@ -42,65 +35,76 @@ class FrameConfig:
     """`smooth`: images on which the decoder's changes are measured."""
     passes: int = 2
     """Times that the training images are encoded; all but the first are augmented."""
+    layered: bool = False
+    """Add shading and deformation to the latent."""
+    texture: float = 1.0
+    """Largest gain of the code (of its own standard deviation)."""
+    shading: float = 0.1
+    """Largest gain of the shading, in full scales."""
+    shading_blur: float = 1.0
+    """As `blur`, for the shading."""
+    velocity: float = 1.0
+    """Largest gain of the velocity, in pixels."""
+    velocity_blur: float = 1.5
+    """As `blur`, for the velocity."""
 
 
+@torch.no_grad()
 def fit_frame(model: Autoencoder, codes: Codes, config: FrameConfig) -> Autoencoder:
-    """A copy of `model` with a frame fitted to `codes`; it reconstructs the same."""
-    count, size = codes.shape[0], codes[0].numel()
-    most = min(count, size) - 1 if config.kind == "components" else size
-    if not 0 < config.rank <= most:
-        raise ConfigurationError(f"frame.rank must lie between 1 and {most}, got {config.rank}")
-    basis, gains, floor = directions(model, codes, config)
-    framed = build_autoencoder(replace(model.config, rank=config.rank))
+    """A copy of `model` with a frame fitted to `codes`, the decoder's input; it reconstructs the same.
+
+    With `config.layered` the copy has shading and deformation too: it reconstructs with the image's own coarse
+    brightness.
+    """
+    framed = build_autoencoder(replace(model.config, framed=True, layered=config.layered or model.config.layered))
     framed.load_state_dict(model.state_dict(), strict=False)
     frame = framed.frame
     if frame is None:
-        raise AssertionError("a positive rank makes a frame")
-    frame.mean.copy_(codes.flatten(1).mean(0))
-    frame.basis.copy_(basis)
-    frame.gains.copy_(gains)
-    frame.floor.copy_(floor)
+        raise AssertionError("a framed configuration makes a frame")
+    channels, grid = framed.config.bottleneck[0], framed.config.bottleneck[1:]
+    texture = codes[:, :channels]
+    metric = covariance(texture) if config.kind == "local" else torch.linalg.inv(smoothness(model, texture, config))
+    variances, mixtures = torch.linalg.eigh((metric + metric.T) / 2)
+    frame.mean[:channels] = texture.mean(0)
+    frame.mixtures[:channels, :channels] = mixtures.float()
+    frame.waves.copy_(waves(grid))
+    shares = (variances / variances.max()).clamp_min(1e-12) ** config.power
+    gains = [config.texture * floored(shares[:, None] * smoothing(grid, config.blur), config.floor)]
+    if framed.config.layered:
+        gains.append(config.shading * floored(smoothing(grid, config.shading_blur)[None], config.floor))
+        moves = config.velocity * floored(smoothing(grid, config.velocity_blur)[None], config.floor)
+        gains += [moves] * (LAYERS - 1)
+    frame.gains.copy_(torch.cat(gains))
     return framed.eval().requires_grad_(False)
 
 
-def directions(model: Autoencoder, codes: Codes, config: FrameConfig) -> Directions:
-    """What `config.kind` asks for."""
-    if config.kind == "components":
-        return components(codes, config)
-    if config.kind == "local":
-        return local(covariance(codes), codes.shape[2:], config)
-    metric = torch.linalg.inv(smoothness(model, codes, config))
-    return local((metric + metric.T) / 2, codes.shape[2:], config)
+def waves(grid: tuple[int, int]) -> Float[Tensor, "p p"]:
+    """Cosines over the places of a grid, orthonormal, one a column: products of two discrete cosine transforms."""
+    down, across = (_cosines(side) for side in grid)
+    return torch.kron(down, across).float()
 
 
-def components(codes: Codes, config: FrameConfig) -> Directions:
-    """Principal components of whole latents: each may change the whole image."""
-    flat = codes.flatten(1)
-    count, size = flat.shape
-    centred = flat - flat.mean(0)
-    _, singular, basis = torch.svd_lowrank(centred, q=min(config.rank + 32, count, size), niter=3)
-    variances = (singular.square() / count)[: config.rank].clamp_min(1e-8)
-    rest = (centred.square().sum() / count - variances.sum()).clamp_min(1e-8) / max(1, size - config.rank)
-    return basis[:, : config.rank], variances**config.power, config.floor * rest**config.power
+def smoothing(grid: tuple[int, int], sigma: float) -> Float[Tensor, " p"]:
+    """Gain of each wave when a field is blurred by a Gaussian of `sigma` places, with mirrored edges: 1 for the mean.
 
-
-def local(metric: Float[Tensor, "c c"], grid: torch.Size | tuple[int, ...], config: FrameConfig) -> Directions:
-    """Smooth local directions: gains are eigenvalues of `metric^power (x) K^(1/2)`, the largest `rank` of them.
-
-    `metric` says how far a gradient shall move each mixture of channels; `K` is a Gaussian of the distance between
-    the places of the grid.
+    The square of the gain of a wave is what a gradient's wave keeps, so this is the root of the Gaussian's transform.
     """
-    height, width = grid
-    variances, mixes = torch.linalg.eigh(metric.double())
-    rows, columns = torch.meshgrid(torch.arange(height).double(), torch.arange(width).double(), indexing="ij")
-    places = torch.stack([rows.flatten(), columns.flatten()], 1)
-    spread, waves = torch.linalg.eigh((-torch.cdist(places, places).square() / (2 * config.blur**2)).exp())
-    gains = variances.clamp_min(1e-6)[:, None] ** config.power * spread.clamp_min(1e-9).sqrt()
-    kept = gains.flatten().argsort(descending=True)[: config.rank]
-    mix, wave = kept // len(spread), kept % len(spread)
-    basis = (mixes[:, mix][:, None, :] * waves[:, wave][None, :, :]).reshape(-1, len(kept))
-    chosen = gains.flatten()[kept].float()
-    return basis.float(), chosen, config.floor * chosen[-1]
+    down, across = (torch.arange(side).double() * torch.pi / side for side in grid)
+    squares = down[:, None].square() + across[None, :].square()
+    gains: Tensor = (-squares * sigma**2 / 4).exp().flatten()
+    return gains
+
+
+def floored(gains: Tensor, floor: float) -> Tensor:
+    """No gain below `floor` times the largest, so that the frame can be inverted."""
+    return gains.clamp_min(floor * float(gains.max()))
+
+
+def _cosines(side: int) -> Float[Tensor, "s s"]:
+    places = (torch.arange(side).double() + 0.5) * torch.pi / side
+    columns = (places[:, None] * torch.arange(side).double()).cos()
+    cosines: Tensor = columns / columns.norm(dim=0)
+    return cosines
 
 
 def covariance(codes: Codes) -> Float[Tensor, "c c"]:

@@ -11,12 +11,17 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from gifsplain.errors import ConfigurationError
-from gifsplain.models import load, trained
+from gifsplain.models import deform, load, trained
 from gifsplain.models.networks import Autoencoder as FramedAutoencoder
 from gifsplain.models.protocols import Autoencoder
 from gifsplain.train import losses
 from gifsplain.train.rows import DataConfig
 from gifsplain.types import Images
+
+TRIAL = 1e-3
+"""Length of the trial step that tells how much a direction draws, in root mean squares of the latent."""
+SQUARES = 28
+"""Squares along a side in which a change is looked for."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +34,10 @@ class Hardening:
     """Share of each batch that is replaced by its reconstructions."""
     latent_noise: float = 0.0
     """Largest standard deviation of the noise on their latents; drawn anew for each image."""
-    latent_step: float = 0.0
-    """Largest length of a step that raises the loss before the image is drawn, in root mean squares of the latent."""
-    latent_step_chance: float = 0.5
+    visible_step: float = 0.0
+    """Largest step that raises the loss before the image is drawn, as the largest change that it draws: of the mean of a
+    square of a 28th of the side. The step's direction is the gradient in the autoencoder's latent."""
+    step_chance: float = 0.5
     """Share of batches that take such a step."""
     confine_step: bool = False
     """Keep that step out of the expert boxes: inside them a change shall change the score."""
@@ -107,10 +113,12 @@ class Hardener:
         if self.autoencoder is None:
             raise AssertionError("evidence exists only with an autoencoder")
         moved = evidence.latents.requires_grad_(True)
-        logits = model.raw_logits(self.autoencoder.decode(moved)).float()
-        chosen = logits.gather(1, evidence.targets[:, None]).sum()
+        net = _own(self.autoencoder)
+        drawn = net.decode_first_order(moved) if net is not None else self.autoencoder.decode(moved)
+        chosen = model.raw_logits(drawn).float().gather(1, evidence.targets[:, None]).sum()
         (gradient,) = torch.autograd.grad(chosen, moved, create_graph=True)
-        return losses.energy_inside(_shift(self.autoencoder, gradient).square().sum(1), evidence.regions)
+        layers = _changes(net, gradient, drawn.detach(), evidence.regions.shape[-2:])
+        return torch.stack([losses.energy_inside(energy, evidence.regions) for energy in layers]).mean()
 
     def _redraw(self, autoencoder: Autoencoder, images: Images, labels: Tensor, masks: Tensor | None) -> Images:
         """Some images become what the autoencoder draws of them, from latents that were moved a little."""
@@ -120,23 +128,33 @@ class Hardener:
             latents = autoencoder.encode(images[chosen]).float()
         if config.latent_noise:
             latents = latents + torch.randn_like(latents) * config.latent_noise * _any_part(latents)
-        if config.latent_step and float(torch.rand(())) < config.latent_step_chance:
-            moved = latents.requires_grad_(True)
-            with self.fabric.autocast():
-                drawn = autoencoder.decode(moved).float().clamp(0, 1)
-            (gradient,) = torch.autograd.grad(self._cost(drawn, labels[chosen]), moved)
-            latents = latents.detach()
-            unit = _root_mean_square(latents) * gradient / _root_mean_square(gradient).clamp_min(1e-12)
-            step = config.latent_step / latents[0].numel() ** 0.5
-            step = step * _any_part(latents)
+        if config.visible_step and float(torch.rand(())) < config.step_chance:
+            outside = None
             if config.confine_step and masks is not None:
-                step = step * (1 - _places(masks[chosen].amax(1, keepdim=True), latents))
-            latents = latents + unit * step
+                outside = 1 - _places(masks[chosen].amax(1, keepdim=True), latents)
+            latents = latents + self._visible_step(autoencoder, latents, labels[chosen], outside)
         with torch.no_grad(), self.fabric.autocast():
             drawn = autoencoder.decode(latents).float().clamp(0, 1)
         images = images.clone()
         images[chosen] = drawn
         return images
+
+    def _visible_step(
+        self, autoencoder: Autoencoder, latents: Tensor, labels: Tensor, outside: Tensor | None
+    ) -> Tensor:
+        """A step against the averaged classifier, so long that what it draws can (nearly) be seen."""
+        moved = latents.requires_grad_(True)
+        with self.fabric.autocast():
+            before = autoencoder.decode(moved).float().clamp(0, 1)
+        (gradient,) = torch.autograd.grad(self._cost(before, labels), moved)
+        latents.requires_grad_(False)
+        gradient = gradient if outside is None else gradient * outside
+        unit = TRIAL * _root_mean_square(latents) * gradient / _root_mean_square(gradient).clamp_min(1e-12)
+        with torch.no_grad():  # in single precision: the trial is small
+            change = autoencoder.decode(latents + unit) - autoencoder.decode(latents)
+        peak = F.avg_pool2d(change, change.shape[-1] // SQUARES).abs().amax((1, 2, 3)).view(-1, *[1] * (unit.ndim - 1))
+        wanted = self.config.visible_step * _any_part(latents)
+        return unit * (wanted / peak.clamp_min(1e-6))
 
     def _cost(self, images: Images, labels: Tensor) -> Tensor:
         with self.fabric.autocast():
@@ -175,12 +193,22 @@ def _places(masks: Float[Tensor, "b 1 s s"], latents: Float[Tensor, "b c h w"]) 
     return (2 * F.adaptive_avg_pool2d(masks, (latents.shape[2], latents.shape[3]))).clamp(max=1)
 
 
-def _shift(autoencoder: Autoencoder, moves: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """Moves of the latent as moves of the code that the decoder gets, where the latent has a frame of its own."""
+def _own(autoencoder: Autoencoder) -> FramedAutoencoder | None:
     net = getattr(autoencoder, "net", None)
-    if isinstance(net, FramedAutoencoder) and net.frame is not None:
-        return net.frame.shift(moves)
-    return moves
+    return net if isinstance(net, FramedAutoencoder) else None
+
+
+def _changes(
+    net: FramedAutoencoder | None, gradient: Float[Tensor, "b c h w"], drawn: Images, grid: torch.Size
+) -> list[Float[Tensor, "b h w"]]:
+    """Energy in each place of the move that the gradient gives, a layer each: code, shading, what deformation draws."""
+    moves = net.frame.shift(gradient) if net is not None and net.frame is not None else gradient
+    if net is None or not net.config.layered:
+        return [moves.square().sum(1)]
+    code, shading, velocity = moves.split([net.config.bottleneck[0], 1, 2], dim=1)
+    deformed = deform.warp_first_order(drawn, velocity) - drawn
+    seen = deform.cell_means(deformed.square(), grid)
+    return [code.square().sum(1), shading.square().sum(1), seen.sum(1)]
 
 
 def check_hardening(config: Hardening, *, boxes: bool) -> None:

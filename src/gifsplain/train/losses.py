@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from gifsplain.types import Images
@@ -111,8 +111,16 @@ def decorrelation(latents: Float[Tensor, "b ..."]) -> Scalar:
     return others.square().sum() / max(1, flat.shape[1] * (flat.shape[1] - 1))
 
 
-def same_scores(ours: Float[Tensor, "b t"], theirs: Float[Tensor, "b t"]) -> Scalar:
-    """Binary cross-entropy of the logits `ours` against the probabilities of `theirs`, less its least value."""
+def same_scores(
+    ours: Float[Tensor, "b t"], theirs: Float[Tensor, "b t"], chosen: Bool[Tensor, " b"] | None = None
+) -> Scalar:
+    """Binary cross-entropy of the logits `ours` against the probabilities of `theirs`, less its least value.
+
+    Mean over the `chosen` rows; 0 where there is none.
+    """
     wanted = theirs.sigmoid()
-    cost = F.binary_cross_entropy_with_logits(ours, wanted)
-    return cost - F.binary_cross_entropy_with_logits(theirs, wanted)
+    costs = F.binary_cross_entropy_with_logits(ours, wanted, reduction="none")
+    costs = costs - F.binary_cross_entropy_with_logits(theirs, wanted, reduction="none")
+    if chosen is None:
+        return costs.mean()
+    return (costs * chosen[:, None]).sum() / (chosen.sum().clamp(min=1) * costs.shape[1])
