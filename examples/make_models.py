@@ -16,28 +16,32 @@ from gifsplain.io import files
 from gifsplain.models import builtin
 from gifsplain.train.autoencoder import AutoencoderTraining, train_autoencoder
 from gifsplain.train.classifier import ClassifierTraining, train_classifier
-from gifsplain.train.config import from_dict
+from gifsplain.train.config import from_dict, override
 from gifsplain.train.progress import make_reporter
 
 HERE = Path(__file__).parent
 DATA = "../shared/data"
 """How the configurations write the folder of the data."""
-STEPS: tuple[tuple[str, str], ...] = (
-    ("classifier", "classifier-first"),
-    ("autoencoder", "autoencoder"),
-    ("classifier-hardened", "classifier-hardened"),
-    ("classifier-visible", "classifier"),
+AGAIN = ("epochs=7", "loop.patience=0")
+"""What differs where the first classifier is trained again, to be imitated, beside the seed."""
+STEPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("classifier", "classifier-first", ()),
+    ("classifier", "classifier-second", (*AGAIN, "loop.seed=1")),
+    ("classifier", "classifier-third", (*AGAIN, "loop.seed=2")),
+    ("autoencoder", "autoencoder", ()),
+    ("classifier-hardened", "classifier-hardened", ()),
+    ("classifier-visible", "classifier-visible", ()),
+    ("classifier-edited", "classifier", ()),
 )
-"""Configuration and output folder, in order; a folder's name is what later configurations call it."""
+"""Configuration, output folder and overrides, in order; a folder's name is what later configurations call it."""
 SHIPPED = {"classifier": builtin.CLASSIFIER_FILE, "autoencoder": builtin.AUTOENCODER_FILE}
 """Output folder and the name of its model in the package."""
 
 
-def read(name: str, data: Path, output: Path) -> dict[str, Any]:
-    """A configuration with the folders of this run."""
+def read(name: str, data: Path, output: Path, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A configuration with the folders of this run and `overrides`."""
     text = (HERE / "training" / f"{name}.yaml").read_text(encoding="utf-8")
-    values: dict[str, Any] = yaml.safe_load(text.replace(DATA, str(data)).replace("OUT/", f"{output}/"))
-    return values
+    return override(yaml.safe_load(text.replace(DATA, str(data)).replace("OUT/", f"{output}/")), overrides)
 
 
 def train(name: str, values: dict[str, Any], folder: Path) -> None:
@@ -69,8 +73,8 @@ def main() -> None:
     options = parser.parse_args()
     if not (options.data / "metadata.csv").is_file():
         sys.exit(f"{options.data} holds no metadata.csv; see docs/built-in-models.md for the data")
-    for name, folder in STEPS:
-        train(name, read(name, options.data, options.output), options.output / folder)
+    for name, folder, overrides in STEPS:
+        train(name, read(name, options.data, options.output, overrides), options.output / folder)
     for folder, stem in SHIPPED.items():
         ship(options.output / folder, stem, options.weights)
     print("measure them: examples/measure_autoencoder.py, `gifsplain evaluate models`, then examples/write_cards.py")

@@ -1,5 +1,7 @@
 """Configurations: YAML there and back, every mistake named."""
 
+import json
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +13,11 @@ from hypothesis import strategies as st
 
 from gifsplain.errors import ConfigurationError
 from gifsplain.train import config
+from gifsplain.train.autoencoder import AutoencoderTraining
+from gifsplain.train.classifier import ClassifierTraining
 from gifsplain.train.config import LoopConfig
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 class Side(StrEnum):
@@ -126,3 +132,19 @@ def test_part_that_is_given_in_part_keeps_its_own_defaults() -> None:
 
     made = config.from_dict(Special, {"loop": {"seed": 3}})
     assert made.loop == LoopConfig(seed=3, monitor="val/auc", patience=5)
+
+
+def test_every_step_of_the_built_in_models_is_a_configuration_on_earlier_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make models`: each file reads as its training's configuration and names folders only that are there by then."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    import make_models
+
+    there: set[str] = set()
+    for name, folder, overrides in make_models.STEPS:
+        values = make_models.read(name, Path("DATA"), Path("OUT"), overrides)
+        kind = AutoencoderTraining if "model" in values else ClassifierTraining
+        made = config.to_dict(config.from_dict(kind, values))
+        used = {part.split("/")[1] for part in re.findall(r"OUT/[\w-]+", json.dumps(made))}
+        assert used <= there, (name, used - there)
+        there.add(folder)
+    assert set(make_models.SHIPPED) <= there
