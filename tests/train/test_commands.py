@@ -139,7 +139,7 @@ def test_options_change_the_file(folder: Path) -> None:
 def test_depth_and_bottleneck_make_the_papers_model(depth: int) -> None:
     model = given.autoencoder_model(None, depth, "512x3x3", None)
     made = given.settings(AutoencoderTraining, given.Given(data=("x.csv",)), model)
-    assert made.model.bottleneck == (512, 3, 3) and made.model.latent_size == 4608
+    assert made.model.bottleneck == (512, 3, 3) and made.model.latent_shape == (512, 3, 3)
     assert sum(made.model.blocks) * (2 if depth == 18 else 3) == {18: 16, 50: 48, 101: 99, 151: 150}[depth]
 
 
