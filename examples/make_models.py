@@ -15,6 +15,7 @@ import yaml
 from gifsplain.io import files
 from gifsplain.models import builtin
 from gifsplain.train.autoencoder import AutoencoderTraining, train_autoencoder
+from gifsplain.train.blend import blend_classifiers
 from gifsplain.train.classifier import ClassifierTraining, train_classifier
 from gifsplain.train.config import from_dict, override
 from gifsplain.train.progress import make_reporter
@@ -31,9 +32,11 @@ STEPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("autoencoder", "autoencoder", ()),
     ("classifier-hardened", "classifier-hardened", ()),
     ("classifier-visible", "classifier-visible", ()),
-    ("classifier-edited", "classifier", ()),
+    ("classifier-edited", "classifier-edited", ()),
 )
 """Configuration, output folder and overrides, in order; a folder's name is what later configurations call it."""
+BLENDED = ("classifier-visible", "classifier-edited", 0.6, "classifier")
+"""The shipped classifier: weights between two steps, and the share of the second; chosen on val."""
 SHIPPED = {"classifier": builtin.CLASSIFIER_FILE, "autoencoder": builtin.AUTOENCODER_FILE}
 """Output folder and the name of its model in the package."""
 
@@ -75,6 +78,8 @@ def main() -> None:
         sys.exit(f"{options.data} holds no metadata.csv; see docs/built-in-models.md for the data")
     for name, folder, overrides in STEPS:
         train(name, read(name, options.data, options.output, overrides), options.output / folder)
+    first, second, share, folder = BLENDED
+    blend_classifiers(options.output / first, options.output / second, share, options.output / folder)
     for folder, stem in SHIPPED.items():
         ship(options.output / folder, stem, options.weights)
     print("measure them: examples/measure_autoencoder.py, `gifsplain evaluate models`, then examples/write_cards.py")

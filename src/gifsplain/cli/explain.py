@@ -122,7 +122,7 @@ def predict(
 
 def demo(
     output: OutputOption = Path("gifsplain-demo"),
-    target: TargetOption = ["Mass"],  # noqa: B006
+    target: TargetOption = ["Lung Opacity"],  # noqa: B006
     open_report: Annotated[bool, typer.Option("--open", help="Open the report in the browser.")] = False,
 ) -> None:
     """Explain a real chest radiograph that comes with the package pydicom-data, offline."""
