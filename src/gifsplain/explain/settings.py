@@ -31,8 +31,8 @@ class Settings:
     floor: float = 0.01
     """Lowest score that is asked for; where `drop` leads below it the search goes here and says so."""
     ceiling: float = 0.99
-    pixel_limit: float = 0.10
-    """Largest mean absolute change of a frame, in full scales."""
+    pixel_limit: float = 0.05
+    """Largest mean absolute change of a frame, in full scales; further out an image is no likely radiograph any more."""
     latent_limit: float = 2.0
     """Largest latent distance, in norms of the latent."""
     evaluations: int = 24
