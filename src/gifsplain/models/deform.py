@@ -23,8 +23,9 @@ Velocity = Float[Tensor, "b 2 h w"]
 
 
 def shade(images: Images, shading: Grid) -> Images:
-    """Images whose means over the cells of the grid become (nearly) `shading`; the change is a bicubic surface."""
-    return images + upsample(shading - cell_means(images, shading.shape[-2:]), images.shape[-2:])
+    """Images whose grey means over the cells of the grid become (nearly) `shading`; the change is a bicubic surface."""
+    grey = images.mean(1, keepdim=True)
+    return images + upsample(shading - cell_means(grey, shading.shape[-2:]), images.shape[-2:])
 
 
 def cell_means(images: Images, grid: torch.Size | tuple[int, int]) -> Grid:
@@ -34,7 +35,7 @@ def cell_means(images: Images, grid: torch.Size | tuple[int, int]) -> Grid:
 
 
 def warp(images: Images, velocity: Velocity) -> Images:
-    """Images moved along a stationary velocity in pixels (x, y): smooth and invertible as long as neighbouring cells differ by less than about a cell.
+    """Images sampled along a stationary velocity in pixels (x, y), so that what they show moves against it: smooth and invertible as long as neighbouring cells differ by less than about a cell.
 
     The value at a place is taken from where the flow leads from that place; outside, the edge is repeated.
     """
@@ -45,7 +46,10 @@ def warp(images: Images, velocity: Velocity) -> Images:
 
 
 def warp_first_order(images: Images, velocity: Velocity) -> Images:
-    """`warp` to first order in the velocity: what its derivative at zero is, and that can be differentiated twice."""
+    """`warp` to first order in the velocity, by central differences: it can be differentiated twice.
+
+    Bilinear sampling has a kink at rest, so the derivative of `warp` itself is there one of the two one-sided differences.
+    """
     x, y = upsample(_faded(velocity), images.shape[-2:]).split(1, dim=1)
     padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
     across = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / 2

@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 LAYERS = 3
-"""Channels of a layered latent beside the code: shading, velocity to the right, velocity down."""
+"""Channels of a layered latent beside the code: shading, and how far to the right and down the drawing is sampled."""
 RESNET_BLOCKS = {  # blocks per stage and kind of block (He et al. 2016, table 1); the paper writes 151 for 152
     18: ("basic", (2, 2, 2, 2)),
     50: ("bottleneck", (3, 4, 6, 3)),

@@ -165,14 +165,18 @@ class AutoencoderTask:
         self.average.update(self.model)
         return {name: value.detach() for name, value in terms.items()}
 
-    @torch.no_grad()
     def evaluate(self, step: int) -> Mapping[str, float]:
-        """Mean absolute and root mean squared error of the averaged weights on val, clamped to [0, 1]."""
+        """Errors of the averaged weights on val."""
+        return self.errors(self.average.module)
+
+    @torch.no_grad()
+    def errors(self, model: nn.Module) -> dict[str, float]:
+        """Mean absolute and root mean squared error of a model's reconstructions on val, clamped to [0, 1]."""
         absolute, squared, count = 0.0, 0.0, 0
         for rows in data.in_batches(self.val, self.config.batch_size):
             images = self.dataset.images(rows, self.fabric.device)
             with self.fabric.autocast():
-                drawn = self.average.module(images)
+                drawn = model(images)
             change = drawn.float().clamp(0, 1) - images
             absolute += float(change.abs().sum())
             squared += float(change.square().sum())
@@ -219,6 +223,8 @@ def train_autoencoder(
     if fabric.is_global_zero:
         card = _card(config, folder, task) | {"steps": outcome.step, "best_step": outcome.best_step}
         model = framed(task, config.frame) if config.frame.kind != "none" else task.average.module.cpu()
+        card["validation"] = task.errors(fabric.to_device(model))  # shading changes what is drawn
+        model = model.cpu()
         card |= percentiles(model, dataset, task.val)
         trained.save(folder, trained.AUTOENCODER, model, model.config.to_dict(), card, half=config.half)
     fabric.barrier()
@@ -262,8 +268,12 @@ def check(config: AutoencoderTraining) -> AutoencoderTraining:
             f"model takes {model.channels} x {model.size} pixels, data gives {rows.channels} x {rows.size}; "
             "make model.size and data.size equal (and channels)"
         )
-    if model.framed:
-        raise ConfigurationError("model.framed must be false in training; the frame is fitted afterwards")
+    if model.framed or model.layered:
+        raise ConfigurationError(
+            "model.framed and model.layered must be false in training; the frame is fitted afterwards"
+        )
+    if config.frame.layered and config.frame.kind == "none":
+        raise ConfigurationError("frame.layered needs a frame; set frame.kind to local or smooth")
     return replace(config, data=without_labels(rows))
 
 
@@ -283,6 +293,5 @@ def _card(config: AutoencoderTraining, folder: Path, task: AutoencoderTask) -> d
         "size": config.model.size,
         "channels": config.model.channels,
         "rows": {"train": len(task.train), "val": len(task.val)},
-        "validation": dict(task.evaluate(task.steps)),
         "training": configuration.to_dict(config),
     }

@@ -1,7 +1,8 @@
 """Edited radiographs with known labels: hearts made narrower or wider, boxed findings put into or taken out of a film.
 
 They tell a classifier what its labels mean (counterfactual augmentation): the width of the heart, the content of an
-expert's box. Each kind of edit is made with both outcomes, so that having been edited says nothing about the label.
+expert's box. Each kind of edit is made with both outcomes, so that having been edited does not by itself decide the label; their
+shares differ from those of films as they are, and a boxed film keeps its finding only unedited.
 """
 
 from dataclasses import dataclass
@@ -17,10 +18,11 @@ from gifsplain.train.augment import blur
 from gifsplain.types import Images
 
 FEATHER = 5.0
-"""Standard deviation in pixels with which an exchanged box fades into the film."""
+"""Standard deviation in pixels with which an exchanged box fades into the film; the edge of a box is half and half."""
 FAR, NEAR = ((0.68, 0.82), (1.3, 1.6)), ((0.8, 1.05), (0.95, 1.2))
-"""Factors of the width that change the label (positive to negative, negative to positive) and that leave it (of a
-negative, of a positive)."""
+"""Factors by which the middle is stretched: those that change the label (positive to negative, negative to positive) and
+those that leave it (of a negative, of a positive). What fills its box changes less, as the stretch fades towards the chest
+wall: 0.68 makes it 0.70 times as wide, 1.3 and 1.6 make it 1.1 and 1.2 times; what fills three quarters 1.2 and 1.3 times."""
 REACH = 1.25
 """Half widths of the box at which a change of width has faded to 1/e."""
 
@@ -61,7 +63,7 @@ def edit(batch: Batch, usual: Float[Tensor, "b s s"] | None, config: EditsConfig
 
 
 def rescaled(images: Images, masks: Float[Tensor, "b s s"], factors: Float[Tensor, " b"]) -> Images:
-    """What lies in the boxes is made `factors` times as wide around the box's middle; around it the film gives way."""
+    """What lies in the boxes is stretched `factors` times around the box's middle, less towards its sides and beyond."""
     side = images.shape[-1]
     places = torch.arange(side, device=images.device, dtype=images.dtype)
     weights = masks / masks.sum((1, 2), keepdim=True).clamp_min(1e-6)
@@ -125,7 +127,7 @@ def _pasted(batch: Batch, row: int, other: int, place: Float[Tensor, "s s"], tar
     soft = blur(place[None, None], FEATHER)[0]
     ring = soft * (1 - soft)
     ours, theirs = batch.images[row], batch.images[other]
-    theirs = theirs + ((ours - theirs) * ring).sum() / ring.sum().clamp_min(1e-6)
+    theirs = theirs + ((ours - theirs).mean(0) * ring).sum() / ring.sum().clamp_min(1e-6)
     image = (ours + (theirs - ours) * soft).clamp(0, 1)
     mask = place if present else torch.zeros_like(place)
     return _replaced(batch, row, image, target, float(present), mask, keep=False)

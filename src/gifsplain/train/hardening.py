@@ -40,7 +40,8 @@ class Hardening:
     step_chance: float = 0.5
     """Share of batches that take such a step."""
     confine_step: bool = False
-    """Keep that step out of the expert boxes: inside them a change shall change the score."""
+    """Keep that step out of the expert boxes, in the latent's own coordinates (a frame blurs it by about a place of the
+    grid): inside them a change shall change the score."""
     localise: float = 0.0
     """Weight of a term that wants the latent's gradient inside the expert boxes (needs `boxes`): right for the right
     reasons, as Ross et al. 2017 ask of the input's gradient."""
