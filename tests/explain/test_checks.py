@@ -54,6 +54,12 @@ def test_steps_back_are_found() -> None:
     assert checks.monotone(replace(BASE, frame_scores=scores)).verdict is Verdict.WARN
 
 
+def test_a_slow_decline_is_a_step_back_too() -> None:
+    scores = torch.cat([torch.linspace(0.2, 0.6, 10), torch.linspace(0.59, 0.5, 10)])  # each step is within the wiggle
+    check = checks.monotone(replace(BASE, frame_scores=scores))
+    assert check.verdict is Verdict.WARN and check.value == pytest.approx(0.1, abs=1e-6)
+
+
 def test_a_change_that_cannot_be_seen_is_called_adversarial() -> None:
     frames = BASE.frames[BASE.baseline].repeat(BASE.frames.shape[0], 1, 1, 1)
     frames[BASE.counterfactual, 0, 0, 0] += 0.5

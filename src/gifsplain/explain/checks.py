@@ -93,11 +93,12 @@ def wanted_change(explanation: Explanation) -> Check:
 
 def monotone(explanation: Explanation) -> Check:
     """Whether the score follows the strength without stepping back."""
-    back = float((-explanation.frame_scores.diff()).clamp(min=0).max())
+    scores = explanation.frame_scores
+    back = float((scores.cummax(0).values - scores).max())  # many small steps back add up
     if back <= WIGGLE:
         return Check("monotone", Verdict.PASS, "The score rises with the strength over the whole sweep.", back)
     text = (
-        f"The score steps back by up to {back:.2f} along the sweep: the path is not a simple more or less of one thing."
+        f"The score falls back by up to {back:.2f} along the sweep: the path is not a simple more or less of one thing."
     )
     return Check("monotone", Verdict.WARN, text, back)
 
