@@ -294,3 +294,30 @@ def test_disagreement_keeps_the_original(caplog: pytest.LogCaptureFixture) -> No
         torch.testing.assert_close(folded(x), net(x))
     assert "differs from the original" in caplog.text and folded_count(folded) == 0
     torch.testing.assert_close(folded(x), net(x))
+
+
+def chain(depth: int) -> nn.Module:
+    """Convolutions and normalisations with nothing between them."""
+    return settle(nn.Sequential(*[layer for _ in range(depth) for layer in (nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3))]))
+
+
+@pytest.mark.parametrize("depth", [2, 5])
+def test_a_normalisation_right_before_the_next_convolution_is_folded(depth: int) -> None:
+    net = chain(depth)
+    quick = fold(net)
+    assert folded_count(quick) == depth
+    with torch.no_grad():
+        torch.testing.assert_close(quick(image(2, 3, 24, 24)), net(image(2, 3, 24, 24)), **CLOSE)
+        torch.testing.assert_close(quick(image(2, 3, 24, 24)), net(image(2, 3, 24, 24)), **CLOSE)
+
+
+def test_half_precision_does_not_decide(caplog: pytest.LogCaptureFixture) -> None:
+    """Under autocast the original runs; the comparison waits for a call in full precision."""
+    net, films = chain(6), image(2, 3, 24, 24)
+    quick = fold(net)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(quick(films), net(films), rtol=0, atol=0)
+    with torch.no_grad():
+        torch.testing.assert_close(quick(films), net(films), **CLOSE)
+        torch.testing.assert_close(quick(films), net(films), **CLOSE)
+    assert not caplog.records

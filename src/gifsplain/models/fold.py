@@ -265,9 +265,11 @@ def _fuse(module: nn.Module, graph: fx.Graph, pair: _Pair) -> None:
     names = f"_folded_weight_{number}", f"_folded_bias_{number}"
     for name, value in zip(names, stored, strict=True):
         setattr(module, name, value)
-    with graph.inserting_before(pair.convolution):
+    old = pair.convolution  # its input may be another normalisation, which is a new convolution by now
+    arguments = {**pair.arguments, "input": old.args[0] if old.args else old.kwargs["input"]}
+    with graph.inserting_before(old):
         read = [graph.get_attr(name) for name in names]
-        call = graph.call_function(pair.function, kwargs={**pair.arguments, "weight": read[0], "bias": read[1]})
+        call = graph.call_function(pair.function, kwargs={**arguments, "weight": read[0], "bias": read[1]})
     pair.norm_node.replace_all_uses_with(call)
     graph.erase_node(pair.norm_node)
     graph.erase_node(pair.convolution)
@@ -325,7 +327,11 @@ class _FoldedMethod:
         """The method's value; a copy of the module, or a call with optional arguments, gets the original."""
         if module is not self.owner or kwargs or len(args) != self.count or not self.usable():
             return self.original(module, *args, **kwargs)
-        return self.fast(module, *args) if self.checked else self._first(module, args)
+        if self.checked:
+            return self.fast(module, *args)
+        if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+            return self.original(module, *args)  # rounding to 8 bits must not decide whether the two agree
+        return self._first(module, args)
 
     def _first(self, module: nn.Module, args: tuple[Any, ...]) -> Any:
         """Run both versions on the same values and stay with the original where they differ."""
