@@ -1,11 +1,12 @@
 """Does the heart get narrower, and does the effusion clear? Measured inside experts' boxes of the built-in pair's counterfactuals.
 
-    python benchmarks/shrinks_and_clears.py DATA/metadata.csv [--split val] [--limit 40]
+    python benchmarks/shrinks_and_clears.py DATA/metadata.csv [--split val] [--limit 40] [--control]
 
 Cardiomegaly: rows from 35 to 70 % of the box's height, averaged; on each side of the box's middle the silhouette ends where
 the profile of the unchanged frame or of the counterfactual first falls below the mean of the heart's and the darkest
 brightness of the unchanged frame. Effusion: mean change of the lower half of the box, in full scales. Reported for all boxed
-images and for those whose wanted drop was reached.
+images and for those whose wanted drop was reached. With `--control` the same boxes are looked at while the other target is
+explained.
 """
 
 import argparse
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--split", default="val")
     parser.add_argument("--limit", type=int, default=40)
+    parser.add_argument("--control", action="store_true", help="explain the other target")
     options = parser.parse_args()
     pair = load_models()
     setup = Setup(options.manifest, Path("unused"), sources=("nih",), split=options.split)
@@ -59,10 +61,11 @@ def main() -> None:
     for target in TARGETS:
         marked = cases.draw(cases.marked(setup, pool, target), options.limit, 0)
         names = [case.key for case in marked]
+        explained = TARGETS[1 - TARGETS.index(target)] if options.control else target
         pictures = cases.as_pictures(cases.load_pictures(marked, pair.classifier.card), names)
         found, reached = [], []
         for case, made in zip(
-            marked, explain_with("latentshift", pair, pictures, [target], Settings(), cases=names), strict=True
+            marked, explain_with("latentshift", pair, pictures, [explained], Settings(), cases=names), strict=True
         ):
             before, after = (made.frames[i][0].clamp(0, 1) for i in (made.baseline, made.counterfactual))
             mask = cases.expert_mask(case, before.shape[-1])
@@ -80,7 +83,7 @@ def main() -> None:
                 words = f"width {np.median(kept):.2f} of before (median), narrower by 5 % in {(kept < 0.95).mean():.0%}, wider in {(kept > 1.05).mean():.0%}"
             else:
                 words = f"lower half of the box changes by {np.median(kept):+.3f} (median), darker by 0.02 in {(kept < -0.02).mean():.0%}, brighter in {(kept > 0.02).mean():.0%}"
-            print(f"{target}, {name} {len(kept)}: {words}")
+            print(f"{target}{' while lowering ' + explained if options.control else ''}, {name} {len(kept)}: {words}")
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ from gifsplain.evaluate.config import CONTROLS, Setup
 from gifsplain.evaluate.store import Store, maps_as_tensor
 
 BOX_PRIOR = "box-prior"
+"""Control: mean mark of the target in the train split, the case's own patient left out."""
 Prior = list[tuple[str, Bool[np.ndarray, "s s"]]]
 """Patient and mark."""
-"""Control: mean mark of the target in the train split, the same map for every image."""
 MEASURES = ("iou", "precision", "recall", "hit", "energy")
 KEYS = ["classifier", "target", "method"]
 

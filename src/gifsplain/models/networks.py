@@ -22,8 +22,8 @@ __all__ = [
     "resnet_autoencoder_config",
 ]
 
-LAYERS = 3
-"""Channels of a layered latent beside the code: shading, and how far to the right and down the drawing is sampled."""
+LAYERS = (1, 2)
+"""Channels of a layered latent after the code: shading; how far to the right and down the drawing is sampled."""
 RESNET_BLOCKS = {  # blocks per stage and kind of block (He et al. 2016, table 1); the paper writes 151 for 152
     18: ("basic", (2, 2, 2, 2)),
     50: ("bottleneck", (3, 4, 6, 3)),
@@ -77,7 +77,7 @@ class AutoencoderConfig:
     def latent_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of the latent: the bottleneck's, and one for shading and two for velocity."""
         c, h, w = self.bottleneck
-        return (c + LAYERS if self.layered else c), h, w
+        return (c + sum(LAYERS) if self.layered else c), h, w
 
     def to_dict(self) -> dict[str, Any]:
         """The config as plain JSON values."""
@@ -243,7 +243,7 @@ class Autoencoder(nn.Module):
         codes = self.frame.from_frame(latents) if self.frame is not None else latents
         if not self.config.layered:
             return (cast(Tensor, self.decoder(codes)) + 1) / 2, None
-        codes, shading, velocity = codes.split([self.config.bottleneck[0], 1, 2], dim=1)
+        codes, shading, velocity = codes.split([self.config.bottleneck[0], *LAYERS], dim=1)
         drawn = (cast(Tensor, self.decoder(codes)) + 1) / 2
         return deform.shade(drawn, shading), velocity
 

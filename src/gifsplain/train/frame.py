@@ -73,7 +73,7 @@ def fit_frame(model: Autoencoder, codes: Codes, config: FrameConfig) -> Autoenco
     if framed.config.layered:
         gains.append(config.shading * floored(smoothing(grid, config.shading_blur)[None], config.floor))
         moves = config.velocity * floored(smoothing(grid, config.velocity_blur)[None], config.floor)
-        gains += [moves] * (LAYERS - 1)
+        gains += [moves] * LAYERS[1]
     frame.gains.copy_(torch.cat(gains))
     return framed.eval().requires_grad_(False)
 

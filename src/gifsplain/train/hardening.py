@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gifsplain.errors import ConfigurationError
 from gifsplain.models import deform, load, trained
+from gifsplain.models.networks import LAYERS
 from gifsplain.models.networks import Autoencoder as FramedAutoencoder
 from gifsplain.models.protocols import Autoencoder
 from gifsplain.train import losses
@@ -206,7 +207,7 @@ def _changes(
     moves = net.frame.shift(gradient) if net is not None and net.frame is not None else gradient
     if net is None or not net.config.layered:
         return [moves.square().sum(1)]
-    code, shading, velocity = moves.split([net.config.bottleneck[0], 1, 2], dim=1)
+    code, shading, velocity = moves.split([net.config.bottleneck[0], *LAYERS], dim=1)
     deformed = deform.warp_first_order(drawn, velocity) - drawn
     seen = deform.cell_means(deformed.square(), grid)
     return [code.square().sum(1), shading.square().sum(1), seen.sum(1)]
