@@ -110,6 +110,7 @@ def test_latent_frame_is_the_matrix_that_it_says() -> None:
     frame = _frame()
     moves = torch.randn(5, 3, 4, 4, generator=torch.Generator().manual_seed(3))
     torch.testing.assert_close(frame.shift(moves).flatten(1), moves.flatten(1) @ _matrix(frame), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(frame.unshift(frame.shift(moves)), moves, atol=1e-4, rtol=1e-4)
 
 
 def test_gradient_in_the_frame_is_preconditioned_by_its_square() -> None:

@@ -97,7 +97,8 @@ def test_split_without_rows_is_refused(tmp_path: Path) -> None:
 def test_boxes_follow_the_centre_crop(tmp_path: Path) -> None:
     """The left half of a 40 x 20 image's central square is the left half of what the model sees."""
     facts = pd.DataFrame({"path": ["a.png", ""], "width": ["40", ""], "height": ["20", ""]})
-    table = Table(("a", "b"), (), np.asarray(["p", "q"]), np.asarray(["val"] * 2), np.zeros((2, 1)), np.ones(2), facts)
+    splits, zeros = np.asarray(["val"] * 2), np.zeros(2, dtype=np.int64)
+    table = Table(("a", "b"), (), np.asarray(["p", "q"]), splits, np.zeros((2, 1)), np.ones(2), facts, zeros)
     (tmp_path / "boxes.csv").write_text("path,label,x,y,w,h\na.png,Infiltration,10,0,10,20\nz.png,Mass,0,0,1,1\n")
     dataset = SimpleNamespace(table=table)
     config = DataConfig((), targets=("Lung Opacity",), unions={"Lung Opacity": ("Infiltration",)})

@@ -14,10 +14,12 @@ from gifsplain.models.backbones import Classifier, ClassifierConfig, build_class
 from gifsplain.models.networks import AutoencoderConfig, build_autoencoder
 from gifsplain.train import losses
 from gifsplain.train.frame import FrameConfig, fit_frame
-from gifsplain.train.hardening import Hardener, Hardening, check_hardening
+from gifsplain.train.hardening import BELIEVABLE, Evidence, Hardener, Hardening, check_hardening
 from gifsplain.train.rows import DataConfig, SourceConfig
 
 SIZE = 32
+SENSITIVE = 12000.0
+"""Makes the logits of a network with random weights move by whole numbers."""
 ROWS = DataConfig((SourceConfig("none.csv"),), targets=("Big", "Spot"), size=SIZE)
 TINY = AutoencoderConfig(size=SIZE, patch=2, widths=(8, 16), blocks=(0, 1), decoder_blocks=(0, 1), bottleneck=(8, 4, 4))
 
@@ -46,6 +48,10 @@ def boxes(count: int) -> torch.Tensor:
     return masks
 
 
+def misplaced(hardener: Hardener, judge: Classifier, evidence: Evidence) -> torch.Tensor:
+    return hardener.explained(judge, evidence)["misplaced"]
+
+
 def make(config: Hardening, judge: Classifier) -> Hardener:
     return Hardener(config, ROWS, judge, Fabric(accelerator="cpu", devices=1))
 
@@ -71,13 +77,13 @@ def test_gradient_comes_into_the_boxes(drawing: Path, judge: Classifier) -> None
     assert evidence is not None and evidence.latents.shape[0] == 3
     assert (evidence.targets == 0).all()  # the only boxed target
     assert torch.equal(evidence.regions[0], boxes(1)[0, 0, ::8, ::8])
-    before = float(hardener.misplaced(judge, evidence).detach())
+    before = float(misplaced(hardener, judge, evidence).detach())
     optimizer = torch.optim.Adam(judge.parameters(), lr=3e-3)
     for _ in range(40):
         optimizer.zero_grad()
-        hardener.misplaced(judge, evidence).backward()
+        misplaced(hardener, judge, evidence).backward()
         optimizer.step()
-    assert float(hardener.misplaced(judge, evidence).detach()) < before - 0.3
+    assert float(misplaced(hardener, judge, evidence).detach()) < before - 0.3
 
 
 def test_misplaced_is_the_energy_of_the_code_that_the_decoder_gets(drawing: Path, judge: Classifier) -> None:
@@ -96,7 +102,7 @@ def test_misplaced_is_the_energy_of_the_code_that_the_decoder_gets(drawing: Path
         gradient = ((logits[0] - logits[1]) / (2 * step)).view(1, 8, 4, 4)
         code = net.frame.from_frame(gradient) - net.frame.mean.view(8, 4, 4)
         wanted = losses.energy_inside(code.square().sum(1), evidence.regions)
-    assert float(hardener.misplaced(judge, evidence).detach()) == pytest.approx(float(wanted), rel=0.02)
+    assert float(misplaced(hardener, judge, evidence).detach()) == pytest.approx(float(wanted), rel=0.02)
 
 
 def test_confined_step_leaves_boxes_alone(drawing: Path, judge: Classifier) -> None:
@@ -114,6 +120,71 @@ def test_confined_step_leaves_boxes_alone(drawing: Path, judge: Classifier) -> N
     assert not torch.allclose(drawn(stepping, boxes(4)), reconstructed, atol=1e-3)
     free = replace(stepping, confine_step=False)
     assert not torch.allclose(drawn(free, everywhere), reconstructed, atol=1e-3)
+
+
+def test_confined_step_moves_the_code_outside_the_boxes_only(drawing: Path, judge: Classifier) -> None:
+    """The frame blurs over places; the step is cut where it counts, in the code that the decoder gets."""
+    hardener = make(Hardening(str(drawing), 1.0, visible_step=0.2, step_chance=1.0, confine_step=True), judge)
+    net, codes = hardener.autoencoder.net, []
+    handle = net.decoder.register_forward_pre_hook(lambda _, inputs: codes.append(inputs[0].detach()))
+    torch.manual_seed(4)
+    hardener.harden(torch.rand(4, 1, SIZE, SIZE), torch.tensor([[1.0, 0.0]] * 4), boxes(4))
+    handle.remove()
+    moved = (codes[-1] - codes[0]).abs().amax((0, 1))
+    assert moved[:2, :2].max() < 1e-4 < 1e-3 < moved[2:, 2:].max()
+
+
+def test_a_fall_in_proportion_costs_nothing() -> None:
+    wanted = torch.tensor([1.0, 1.0, 1.0, 1.0])
+    falls = torch.tensor([1.0, 2.0, 0.25, 3.0])
+    assert float(losses.proportionate(falls, wanted)) == pytest.approx((0.75 + 1.0) / 4)
+
+
+def test_response_is_the_fall_of_the_logit_for_what_is_drawn(drawing: Path, judge: Classifier) -> None:
+    """Against a slow walk: the share drawn by torch's generator, of the length that draws a believable change."""
+    with torch.no_grad():
+        judge.head.weight *= SENSITIVE
+    hardener = make(Hardening(str(drawing), localise=1.0, localised=2, response=1.0, fall=3.0), judge)
+    net = hardener.autoencoder.net
+    torch.manual_seed(7)
+    evidence = hardener.evidence(torch.rand(2, 1, SIZE, SIZE), boxes(2))
+    assert evidence is not None
+    torch.manual_seed(8)
+    found = float(hardener.explained(judge, evidence)["response"].detach())
+    torch.manual_seed(8)
+    shares = torch.rand(2)
+    costs = []
+    for latent, share in zip(evidence.latents.detach(), shares.tolist(), strict=True):
+        start = latent[None].requires_grad_(True)
+        logit = judge.raw_logits(net.decode(start))[0, 0]
+        direction = -torch.autograd.grad(logit, start)[0]
+        with torch.no_grad():
+            direction /= direction.norm()
+            slope = (net.decode(start + 1e-2 * direction) - net.decode(start - 1e-2 * direction)) / 2e-2
+            square = torch.nn.functional.avg_pool2d(slope, SIZE // 28).abs().max()
+            length = min(BELIEVABLE[0] / float(square), BELIEVABLE[1] / float(slope.abs().mean()))
+            ends = [net.decode(start + t * direction).clamp(0, 1) for t in (0.0, share * length)]
+            fall = float(judge.raw_logits(ends[0])[0, 0] - judge.raw_logits(ends[1])[0, 0])
+        costs.append(max(0.0, share * 3.0 - fall, fall - 2 * share * 3.0))
+    assert found == pytest.approx(sum(costs) / 2, rel=0.02, abs=1e-3) and found > 0.1
+
+
+def test_logits_learn_to_answer(drawing: Path, judge: Classifier) -> None:
+    hardener = make(Hardening(str(drawing), localise=1.0, localised=4, response=1.0), judge)
+    evidence = hardener.evidence(torch.rand(4, 1, SIZE, SIZE), boxes(4))
+    assert evidence is not None
+
+    def cost() -> torch.Tensor:
+        torch.manual_seed(9)
+        return hardener.explained(judge, evidence)["response"]
+
+    before = float(cost().detach())
+    optimizer = torch.optim.Adam(judge.parameters(), lr=3e-3)
+    for _ in range(40):
+        optimizer.zero_grad()
+        cost().backward()
+        optimizer.step()
+    assert float(cost().detach()) < 0.5 * before
 
 
 def test_step_raises_the_loss_and_draws_no_more_than_asked(drawing: Path, judge: Classifier) -> None:
@@ -140,7 +211,7 @@ def test_layers_are_each_asked_to_stay_inside(judge: Classifier, tmp_path: Path)
     hardener = make(Hardening(str(tmp_path), localise=1.0), judge)
     evidence = hardener.evidence(torch.rand(1, 1, SIZE, SIZE), boxes(1))
     assert evidence is not None and evidence.latents.shape == (1, 11, 4, 4)
-    found = hardener.misplaced(judge, evidence)
+    found = misplaced(hardener, judge, evidence)
     found.backward()
     assert judge.head.weight.grad is not None and judge.head.weight.grad.any()
     latents = evidence.latents.detach().requires_grad_(True)

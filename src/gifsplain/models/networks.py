@@ -197,6 +197,10 @@ class LatentFrame(nn.Module):
         """How far the code moves when the latent moves by `moves`: the linear part of `from_frame`."""
         return self._scaled(moves, self.gains)
 
+    def unshift(self, moves: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """The inverse of `shift`."""
+        return self._scaled(moves, 1 / self.gains)
+
     def _scaled(self, moves: Float[Tensor, "b c h w"], factors: Float[Tensor, "c p"]) -> Float[Tensor, "b c h w"]:
         parts = self.mixtures.T @ moves.flatten(2) @ self.waves * factors
         return (self.mixtures @ parts @ self.waves.T).view_as(moves)

@@ -110,9 +110,10 @@ class Objective(nn.Module):
             total = total + config.hardening.imitation * terms["imitation"]
         if evidence is not None:
             self.eval()  # the network that will be explained: fixed statistics, no dropout
-            terms["misplaced"] = self.hardener.misplaced(model, evidence)
+            terms |= self.hardener.explained(model, evidence)
             self.train()
             total = total + config.hardening.localise * terms["misplaced"]
+            total = total + config.hardening.response * terms.get("response", 0.0)
         return {"loss": total, **terms}
 
 
@@ -149,14 +150,16 @@ class ClassifierTask:
     def step(self, step: int) -> Mapping[str, Tensor]:
         """One batch forward, back, and a step of the optimiser."""
         config, fabric = self.config, self.fabric
-        images, labels, masks, usual = self._batch(step)
+        rows = self._rows(step)
+        images, labels, masks, usual = self._batch(rows)
         teachers = self.hardener.imitated(images)
         evidence = self.hardener.evidence(images, masks)
         edited = None
         if masks is not None:
             untouched = torch.zeros(len(images), dtype=torch.bool, device=images.device)
-            made = edit(Batch(images, labels, masks, untouched), usual, config.edits, self.widened)
-            images, labels, masks, edited = made
+            parts = torch.from_numpy(self.dataset.table.parts[rows]).to(images.device)
+            made = edit(Batch(images, labels, masks, untouched, parts), usual, config.edits, self.widened)
+            images, labels, masks, edited, _ = made
         images, labels = self.hardener.harden(images, labels, masks)
         images = images.contiguous(memory_format=torch.channels_last)
         self.objective.train()
@@ -170,18 +173,21 @@ class ClassifierTask:
         self.average.update(self.model)
         return {name: value.detach() for name, value in terms.items()}
 
-    def _batch(self, step: int) -> tuple[Images, Tensor, Tensor | None, Tensor | None]:
-        """Images, labels, boxes of each target, and where the target lies whose width is edited."""
-        config, fabric = self.config, self.fabric
-        rows = data.batch_indices(
+    def _rows(self, step: int) -> data.Rows:
+        """Rows of this process's part of the batch."""
+        return data.batch_indices(
             self.train,
             step,
-            batch_size=config.batch_size,
-            seed=config.loop.seed,
-            rank=fabric.global_rank,
-            world=fabric.world_size,
+            batch_size=self.config.batch_size,
+            seed=self.config.loop.seed,
+            rank=self.fabric.global_rank,
+            world=self.fabric.world_size,
             weights=self.weights,
         )
+
+    def _batch(self, rows: data.Rows) -> tuple[Images, Tensor, Tensor | None, Tensor | None]:
+        """Images, labels, boxes of each target, and where the target lies whose width is edited."""
+        config, fabric = self.config, self.fabric
         affines = draw_affines(len(rows), config.augment, fabric.device)
         images = expose(warp(self.dataset.images(rows, fabric.device), affines), config.augment)
         labels, masks, usual = self.dataset.labels(rows, fabric.device), None, None

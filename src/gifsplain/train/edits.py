@@ -18,13 +18,15 @@ from gifsplain.train.augment import blur
 from gifsplain.types import Images
 
 FEATHER = 5.0
-"""Standard deviation in pixels with which an exchanged box fades into the film; the edge of a box is half and half."""
+"""Standard deviation in pixels with which an exchanged box fades into the film, from twice that outside its edge on."""
+CONTRAST = (0.5, 2.0)
+"""Least and largest factor by which the contrast of what is pasted is changed."""
 FAR, NEAR = ((0.68, 0.82), (1.3, 1.6)), ((0.8, 1.05), (0.95, 1.2))
 """Factors by which the middle is stretched: those that change the label (positive to negative, negative to positive) and
 those that leave it (of a negative, of a positive). What fills its box changes less, as the stretch fades towards the chest
-wall: 0.68 makes it 0.70 times as wide, 1.3 and 1.6 make it 1.1 and 1.2 times; what fills three quarters 1.2 and 1.3 times."""
+wall: 1.3 and 1.6 make it 1.2 and 1.4 times as wide."""
 REACH = 1.25
-"""Half widths of the box at which a change of width has faded to 1/e."""
+"""Half widths of the box, or of what it becomes where that is more, at which a change of width has faded to 1/e."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Batch(NamedTuple):
     labels: Float[Tensor, "b t"]
     masks: Float[Tensor, "b t s s"]
     edited: Bool[Tensor, " b"]
+    parts: Int[Tensor, " b"]
+    """Boxes are exchanged between images of the same part: other sources are blurred, framed or exposed otherwise."""
 
 
 def edit(batch: Batch, usual: Float[Tensor, "b s s"] | None, config: EditsConfig, target: int | None) -> Batch:
@@ -74,7 +78,8 @@ def rescaled(images: Images, masks: Float[Tensor, "b s s"], factors: Float[Tenso
         middles.append(middle)
         halves.append((3 * (shares * (places - middle).square()).sum(1, keepdim=True)).sqrt().clamp_min(1.0))
     across, down = places - middles[0], places - middles[1]
-    fade = _fade(across / halves[0])[:, None, :] * _fade(down / halves[1])[:, :, None]
+    fade = _fade(across / (halves[0] * factors[:, None].clamp_min(1)))[:, None, :]
+    fade = fade * _fade(down / halves[1])[:, :, None]
     source = (1 / factors - 1)[:, None, None] * across[:, None, :] * fade
     ahead = (places + 0.5) * (2 / side) - 1
     grid = torch.stack([ahead[None, None, :] + source * (2 / side), ahead[None, :, None].expand_as(source)], -1)
@@ -107,40 +112,56 @@ def _exchanged(batch: Batch, row: int, skipped: int | None) -> Batch:
     boxed = batch.masks.flatten(2).sum(2) > 0
     if skipped is not None:
         boxed[:, skipped] = False
-    target = _any(boxed.any(0))
+    like = batch.parts == batch.parts[row]
+    like[row] = False
+    target = _any(boxed[like].any(0))
     if target is None:
         return batch
-    source = _any(boxed[:, target])
-    healthy = _any((batch.labels[:, target] == 0) & (torch.arange(len(boxed), device=boxed.device) != row))
-    if source is None or healthy is None:
+    source, healthy = _any(boxed[:, target] & like), (batch.labels[:, target] == 0) & like
+    if source is None or not healthy.any():
         return batch
-    place = batch.masks[source, target]
-    if boxed[row, target]:  # the finding goes
+    label = float(batch.labels[row, target])
+    changes = float(torch.rand(())) < 0.5  # else, for comparison, a finding is added to one, or health to health
+    if boxed[row, target] and changes:
         return _pasted(batch, row, healthy, batch.masks[row, target], target, present=False)
-    if batch.labels[row, target] != 0:
+    if label != 0.0 and not boxed[row, target]:  # unknown, or present at an unknown place
         return batch
-    present = float(torch.rand(())) < 0.5  # the finding comes, or, for comparison, nothing does
-    return _pasted(batch, row, source if present else healthy, place, target, present=present)
+    present = changes or label == 1.0
+    givers = torch.arange(len(healthy), device=healthy.device) == source if present else healthy
+    return _pasted(batch, row, givers, batch.masks[source, target], target, present=present)
 
 
-def _pasted(batch: Batch, row: int, other: int, place: Float[Tensor, "s s"], target: int, *, present: bool) -> Batch:
-    soft = blur(place[None, None], FEATHER)[0]
+def _pasted(
+    batch: Batch, row: int, givers: Bool[Tensor, " b"], place: Float[Tensor, "s s"], target: int, *, present: bool
+) -> Batch:
+    """What lies at `place` in one of the givers goes into the image `row`, with a soft border outside the box.
+
+    The giver is the one that fits best along the border, once brightness and contrast there agree.
+    """
+    margin = round(2 * FEATHER)
+    wide = F.max_pool2d(place[None, None], 2 * margin + 1, stride=1, padding=margin)
+    soft = blur(wide, FEATHER)[0]
     ring = soft * (1 - soft)
-    ours, theirs = batch.images[row], batch.images[other]
-    theirs = theirs + ((ours - theirs).mean(0) * ring).sum() / ring.sum().clamp_min(1e-6)
-    image = (ours + (theirs - ours) * soft).clamp(0, 1)
-    mask = place if present else torch.zeros_like(place)
+    ring = ring / ring.sum().clamp_min(1e-6)
+    ours, theirs = batch.images[row], batch.images[givers]
+    middle, middles = (ours * ring).sum(), (theirs * ring).sum((1, 2, 3), keepdim=True)
+    spread = ((ours - middle).square() * ring).sum().sqrt()
+    spreads = ((theirs - middles).square() * ring).sum((1, 2, 3), keepdim=True).sqrt()
+    theirs = middle + (theirs - middles) * (spread / spreads.clamp_min(1e-3)).clamp(*CONTRAST)
+    best = ((theirs - ours).square() * ring).sum((1, 2, 3)).argmin()
+    image = (ours + (theirs[best] - ours) * soft).clamp(0, 1)
+    mask = torch.maximum(place, batch.masks[row, target]) if present else torch.zeros_like(place)
     return _replaced(batch, row, image, target, float(present), mask, keep=False)
 
 
 def _replaced(batch: Batch, row: int, image: Tensor, target: int, label: float, mask: Tensor, *, keep: bool) -> Batch:
     """`keep`: the other labels still hold; else they are unknown now."""
-    images, labels, masks, edited = (tensor.clone() for tensor in batch)
+    images, labels, masks, edited = (tensor.clone() for tensor in batch[:4])
     images[row], edited[row] = image, True
     if not keep:
         labels[row], masks[row] = float("nan"), 0.0
     labels[row, target], masks[row, target] = label, mask
-    return Batch(images, labels, masks, edited)
+    return Batch(images, labels, masks, edited, batch.parts)
 
 
 def _draw(count: int, share: float) -> list[int]:

@@ -23,6 +23,8 @@ TRIAL = 1e-3
 """Length of the trial step that tells how much a direction draws, in root mean squares of the latent."""
 SQUARES = 28
 """Squares along a side in which a change is looked for."""
+BELIEVABLE = (0.25, 0.03)
+"""Largest change of a film that should answer the question: of the mean of a square, of the mean of all pixels."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,18 @@ class Hardening:
     step_chance: float = 0.5
     """Share of batches that take such a step."""
     confine_step: bool = False
-    """Keep that step out of the expert boxes, in the latent's own coordinates (a frame blurs it by about a place of the
-    grid): inside them a change shall change the score."""
+    """Keep that step out of the expert boxes: inside them a change shall change the score."""
     localise: float = 0.0
     """Weight of a term that wants the latent's gradient inside the expert boxes (needs `boxes`): right for the right
     reasons, as Ross et al. 2017 ask of the input's gradient."""
     localised: int = 8
     """Most images of a batch for which that gradient is taken; each for one of its boxed targets."""
+    response: float = 0.0
+    """Weight of a term that wants the logit of those images to fall in proportion to what is drawn, along the straight
+    path that this gradient gives (compare local linearity, Qin et al. 2019)."""
+    fall: float = 2.5
+    """Wanted fall of the logit at the end of the path, where a `BELIEVABLE` change is drawn; at most twice as much, so that
+    no smaller change does it."""
     adversarial: float = 0.0
     """Size of one signed-gradient step in the image that raises the loss, of full scale."""
     mixup: float = 0.0
@@ -110,17 +117,45 @@ class Hardener:
             latents = latents + torch.randn_like(latents) * self.config.latent_noise * _any_part(latents)
         return Evidence(latents, targets, _places(masks[rows, targets][:, None], latents)[:, 0])
 
-    def misplaced(self, model: trained.ClassifierNet, evidence: Evidence) -> Tensor:
-        """How far the move that the gradient gives lies outside the boxes; its own gradient reaches `model`."""
+    def explained(self, model: trained.ClassifierNet, evidence: Evidence) -> dict[str, Tensor]:
+        """Terms about Latent Shift's straight path: how far the move lies outside the boxes, how the logit answers it."""
         if self.autoencoder is None:
             raise AssertionError("evidence exists only with an autoencoder")
+        misplaced, gradient = self._misplaced(self.autoencoder, model, evidence)
+        terms = {"misplaced": misplaced}
+        if self.config.response:
+            terms["response"] = self._response(self.autoencoder, model, evidence, gradient)
+        return terms
+
+    def _misplaced(
+        self, autoencoder: Autoencoder, model: trained.ClassifierNet, evidence: Evidence
+    ) -> tuple[Tensor, Tensor]:
+        """How far the move that the gradient gives lies outside the boxes, which can be differentiated; and the gradient."""
         moved = evidence.latents.requires_grad_(True)
-        net = _own(self.autoencoder)
-        drawn = net.decode_first_order(moved) if net is not None else self.autoencoder.decode(moved)
+        net = _own(autoencoder)
+        drawn = _decode_first_order(autoencoder, moved)
         chosen = model.raw_logits(drawn).float().gather(1, evidence.targets[:, None]).sum()
         (gradient,) = torch.autograd.grad(chosen, moved, create_graph=True)
         layers = _changes(net, gradient, drawn.detach(), evidence.regions.shape[-2:])
-        return torch.stack([losses.energy_inside(energy, evidence.regions) for energy in layers]).mean()
+        inside = [losses.energy_inside(energy, evidence.regions) for energy in layers]
+        return torch.stack(inside).mean(), gradient.detach()
+
+    def _response(
+        self, autoencoder: Autoencoder, model: trained.ClassifierNet, evidence: Evidence, gradient: Tensor
+    ) -> Tensor:
+        """How much less than `fall`, or more than twice as much, the logit falls on the way to a believable change."""
+        latents = evidence.latents.detach()
+        unit, change = _trial(autoencoder, latents, -gradient)
+        peak, mean = BELIEVABLE
+        most = torch.minimum(peak / _peak(change), mean / change.abs().mean((1, 2, 3)).clamp_min(1e-9))
+        share = torch.rand(len(latents), device=latents.device)
+        ends = torch.cat([latents, latents + unit * _along(share * most, latents)])
+        with torch.no_grad(), self.fabric.autocast():
+            drawn = autoencoder.decode(ends).float().clamp(0, 1)
+        with self.fabric.autocast():
+            logits = model.raw_logits(drawn).float()
+        start, end = logits.gather(1, evidence.targets.repeat(2)[:, None])[:, 0].chunk(2)
+        return losses.proportionate(start - end, share * self.config.fall)
 
     def _redraw(self, autoencoder: Autoencoder, images: Images, labels: Tensor, masks: Tensor | None) -> Images:
         """Some images become what the autoencoder draws of them, from latents that were moved a little."""
@@ -147,16 +182,13 @@ class Hardener:
         """A step against the averaged classifier, so long that what it draws can (nearly) be seen."""
         moved = latents.requires_grad_(True)
         with self.fabric.autocast():
-            before = autoencoder.decode(moved).float().clamp(0, 1)
+            before = _decode_first_order(autoencoder, moved).float().clamp(0, 1)
         (gradient,) = torch.autograd.grad(self._cost(before, labels), moved)
         latents.requires_grad_(False)
-        gradient = gradient if outside is None else gradient * outside
-        unit = TRIAL * _root_mean_square(latents) * gradient / _root_mean_square(gradient).clamp_min(1e-12)
-        with torch.no_grad():  # in single precision: the trial is small
-            change = autoencoder.decode(latents + unit) - autoencoder.decode(latents)
-        peak = F.avg_pool2d(change, change.shape[-1] // SQUARES).abs().amax((1, 2, 3)).view(-1, *[1] * (unit.ndim - 1))
-        wanted = self.config.visible_step * _any_part(latents)
-        return unit * (wanted / peak.clamp_min(1e-6))
+        gradient = gradient if outside is None else _within(autoencoder, gradient, outside)
+        unit, change = _trial(autoencoder, latents, gradient)
+        wanted = self.config.visible_step * torch.rand(len(latents), device=latents.device)
+        return unit * _along(wanted / _peak(change), latents)
 
     def _cost(self, images: Images, labels: Tensor) -> Tensor:
         with self.fabric.autocast():
@@ -179,6 +211,36 @@ def mix(images: Images, labels: Tensor, alpha: float) -> tuple[Images, Tensor]:
     share = max(share, 1 - share)
     other = torch.randperm(images.shape[0], device=images.device)
     return share * images + (1 - share) * images[other], share * labels + (1 - share) * labels[other]
+
+
+def _decode_first_order(autoencoder: Autoencoder, latents: Tensor) -> Images:
+    """What is drawn, with a gradient that is defined at rest and can be differentiated."""
+    net = _own(autoencoder)
+    return net.decode_first_order(latents) if net is not None else autoencoder.decode(latents)
+
+
+def _within(autoencoder: Autoencoder, moves: Tensor, places: Float[Tensor, "b 1 h w"]) -> Tensor:
+    """The part of a latent's move that moves the code in some places of its grid."""
+    net = _own(autoencoder)
+    frame = net.frame if net is not None else None
+    return moves * places if frame is None else frame.unshift(frame.shift(moves) * places)
+
+
+@torch.no_grad()
+def _trial(autoencoder: Autoencoder, latents: Tensor, direction: Tensor) -> tuple[Tensor, Images]:
+    """A small step along `direction` and the change that it draws, in single precision as it is small."""
+    unit = TRIAL * _root_mean_square(latents) * direction / _root_mean_square(direction).clamp_min(1e-12)
+    return unit, autoencoder.decode(latents + unit) - autoencoder.decode(latents)
+
+
+def _peak(change: Images) -> Float[Tensor, " b"]:
+    """Largest mean change of a square."""
+    squares: Tensor = F.avg_pool2d(change, change.shape[-1] // SQUARES)
+    return squares.abs().amax((1, 2, 3)).clamp_min(1e-6)
+
+
+def _along(factors: Float[Tensor, " b"], latents: Tensor) -> Tensor:
+    return factors.view(-1, *[1] * (latents.ndim - 1))
 
 
 def _root_mean_square(latents: Tensor) -> Tensor:

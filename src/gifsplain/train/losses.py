@@ -97,6 +97,11 @@ def energy_inside(energy: Float[Tensor, "b i j"], regions: Float[Tensor, "b i j"
     return (-inside.log() - evenness * (wanted * shares.log()).sum(1)).mean()
 
 
+def proportionate(falls: Float[Tensor, " b"], wanted: Float[Tensor, " b"]) -> Scalar:
+    """Mean of how far `falls` lie below `wanted`, or above twice that; 0 where each is one to two times the wanted one."""
+    return (F.relu(wanted - falls) + F.relu(falls - 2 * wanted)).mean()
+
+
 def smoothness(near: Images, reconstructions: Images, step: float) -> Scalar:
     """Mean squared change of the decoded image for a latent step of size `step`, per squared unit of latent."""
     return (near - reconstructions).square().mean() / step**2

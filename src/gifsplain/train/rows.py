@@ -84,6 +84,8 @@ class Table:
     """How often a row is drawn, relative to others."""
     facts: pd.DataFrame
     """The manifest's columns, as text."""
+    parts: NDArray[np.int64]
+    """Which of the sources a row is of, counted from 0."""
 
     def keep(self, rows: NDArray[np.int64]) -> "Table":
         """The given rows in the given order."""
@@ -95,6 +97,7 @@ class Table:
             self.labels[rows],
             self.weights[rows],
             self.facts.iloc[rows].reset_index(drop=True),
+            self.parts[rows],
         )
 
 
@@ -103,8 +106,9 @@ def read_rows(config: DataConfig) -> tuple[Table, list[BadRow]]:
     if not config.sources:
         raise InputError("data.sources is empty; name a manifest (CSV), a folder or xrv:CLASS")
     parts, bad = [], []
-    for source in config.sources:
+    for number, source in enumerate(config.sources):
         part, unusable = _to_table(*_read_source(source), source, config)
+        part.parts[:] = number
         parts.append(part)
         bad += unusable
     table = _concatenate(parts)
@@ -264,6 +268,7 @@ def _to_table(
         labels[good],
         np.full(len(good), source.weight),
         usable[_public(usable)],
+        np.zeros(len(good), dtype=np.int64),
     )
     return table, bad
 
@@ -321,6 +326,7 @@ def _concatenate(parts: Sequence[Table]) -> Table:
         np.concatenate([part.labels for part in parts]),
         np.concatenate([part.weights for part in parts]),
         pd.concat([part.facts for part in parts], ignore_index=True).fillna(""),
+        np.concatenate([part.parts for part in parts]),
     )
 
 
