@@ -1,18 +1,20 @@
 """Does the heart get narrower, and does the effusion clear? Measured inside experts' boxes of the built-in pair's counterfactuals.
 
-    python benchmarks/shrinks_and_clears.py DATA/metadata.csv [--split val] [--limit 40] [--control]
+    python benchmarks/shrinks_and_clears.py DATA/metadata.csv [--split val] [--limit 40] [--method latentshift-steps]
 
 Cardiomegaly: rows from 35 to 70 % of the box's height, averaged; on each side of the box's middle the silhouette ends where
 the profile of the unchanged frame or of the counterfactual first falls below the mean of the heart's and the darkest
 brightness of the unchanged frame. Effusion: mean change of the lower half of the box, in full scales. Reported for all boxed
-images and for those whose wanted drop was reached. With `--control` the same boxes are looked at while the other target is
-explained.
+images and for those whose wanted drop was reached; and, as controls, in the same boxes while the other target is lowered: at
+its own end, and at the frame that differs from the baseline as much as the target's own counterfactual.
 """
 
 import argparse
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
 from torch import Tensor
 
 from gifsplain.evaluate import cases
@@ -20,7 +22,7 @@ from gifsplain.evaluate.config import Setup
 from gifsplain.explain.methods import explain_with
 from gifsplain.explain.settings import Settings
 from gifsplain.models.load import load_models
-from gifsplain.types import Stop
+from gifsplain.types import Explanation, Stop
 
 TARGETS = ("Cardiomegaly", "Effusion")
 
@@ -47,43 +49,83 @@ def width_ratio(before: Tensor, after: Tensor, box: tuple[int, int, int, int]) -
     return float(widths[1] / widths[0])
 
 
+def effect(target: str, made: Explanation, frame: int, mask: Tensor) -> float:
+    """Ratio of the silhouette's widths, or mean change of the box's lower half; of one frame against the baseline."""
+    before, after = (made.frames[i][0].clamp(0, 1) for i in (made.baseline, frame))
+    down, across = mask.nonzero().T
+    box = int(across.min()), int(down.min()), int(across.max()) + 1, int(down.max()) + 1
+    if target == "Cardiomegaly":
+        return width_ratio(before, after, box)
+    lower = mask.clone()
+    lower[: (box[1] + box[3]) // 2] = False
+    return float((after - before)[lower].mean())
+
+
+def change(made: Explanation, frame: int) -> float:
+    """Mean absolute change of a frame against the baseline."""
+    return float((made.frames[frame] - made.frames[made.baseline]).abs().mean())
+
+
+def as_large(control: Explanation, size: float) -> int:
+    """The frame of the control's falling side whose change comes nearest to `size`."""
+    return min(range(control.baseline + 1), key=lambda i: abs(change(control, i) - size))
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--split", default="val")
     parser.add_argument("--limit", type=int, default=40)
-    parser.add_argument("--control", action="store_true", help="explain the other target")
+    parser.add_argument("--method", default="latentshift")
+    parser.add_argument("--classifier", default="cxr", help="as for gifsplain explain")
+    parser.add_argument("--autoencoder", default="cxr", help="as for gifsplain explain")
     options = parser.parse_args()
-    pair = load_models()
+    pair = load_models(options.classifier, options.autoencoder)
     setup = Setup(options.manifest, Path("unused"), sources=("nih",), split=options.split)
     pool = cases.load_cases(setup)
-    for target in TARGETS:
+    for target, other in (TARGETS, TARGETS[::-1]):
         marked = cases.draw(cases.marked(setup, pool, target), options.limit, 0)
         names = [case.key for case in marked]
-        explained = TARGETS[1 - TARGETS.index(target)] if options.control else target
         pictures = cases.as_pictures(cases.load_pictures(marked, pair.classifier.card), names)
-        found, reached = [], []
-        for case, made in zip(
-            marked, explain_with("latentshift", pair, pictures, [explained], Settings(), cases=names), strict=True
-        ):
-            before, after = (made.frames[i][0].clamp(0, 1) for i in (made.baseline, made.counterfactual))
-            mask = cases.expert_mask(case, before.shape[-1])
-            down, across = mask.nonzero().T
-            box = int(across.min()), int(down.min()), int(across.max()) + 1, int(down.max()) + 1
-            if target == "Cardiomegaly":
-                found.append(width_ratio(before, after, box))
-            else:
-                mask[: (box[1] + box[3]) // 2] = False
-                found.append(float((after - before)[mask].mean()))
-            reached.append(made.stop is Stop.REACHED)
-        values, chosen = np.array(found), np.array(reached)
-        for name, kept in (("all", values), ("reached", values[chosen])):
-            if target == "Cardiomegaly":
-                words = f"width {np.median(kept):.2f} of before (median), narrower by 5 % in {(kept < 0.95).mean():.0%}, wider in {(kept > 1.05).mean():.0%}"
-            else:
-                words = f"lower half of the box changes by {np.median(kept):+.3f} (median), darker by 0.02 in {(kept < -0.02).mean():.0%}, brighter in {(kept > 0.02).mean():.0%}"
-            print(f"{target}{' while lowering ' + explained if options.control else ''}, {name} {len(kept)}: {words}")
+        rows = []
+        found = explain_with(options.method, pair, pictures, [target, other], Settings(), cases=names)
+        for case, made, control in zip(marked, found[::2], found[1::2], strict=True):
+            mask = cases.expert_mask(case, made.frames.shape[-1])
+            own = change(made, made.counterfactual)
+            equal = as_large(control, own)
+            rows.append(
+                (
+                    effect(target, made, made.counterfactual, mask),
+                    effect(target, control, control.counterfactual, mask),
+                    effect(target, control, equal, mask),
+                    made.stop is Stop.REACHED,
+                    own,
+                    change(control, control.counterfactual),
+                )
+            )
+        report(target, other, np.array(rows))
+
+
+def report(target: str, other: str, rows: NDArray[np.float64]) -> None:
+    """Print one target: its own effect, and that of lowering the other one, whole and to the same mean change."""
+    reached = rows[:, 3] == 1
+    print(f"{target}: mean change {rows[:, 4].mean():.3f}, while lowering {other} {rows[:, 5].mean():.3f}")
+    series = {
+        f"all {len(rows)}": rows[:, 0],
+        f"the {reached.sum()} that reached the drop": rows[reached, 0],
+        f"while lowering {other}": rows[:, 1],
+        f"while lowering {other}, to the same mean change": rows[:, 2],
+    }
+    for name, values in series.items():
+        if target == "Cardiomegaly":
+            words = f"width {np.median(values):.2f} of before (median), narrower by 5 % in {(values < 0.95).mean():.0%}, wider in {(values > 1.05).mean():.0%}"
+        else:
+            words = f"lower half of the box changes by {np.median(values):+.3f} (median), darker by 0.02 in {(values < -0.02).mean():.0%}, brighter in {(values > 0.02).mean():.0%}"
+        print(f"  {name}: {words}")
+    more, less = (rows[:, 0] < rows[:, 2]).sum(), (rows[:, 0] > rows[:, 2]).sum()
+    p = binomtest(int(more), int(more + less)).pvalue if more + less else 1.0
+    print(f"  stronger than the control of the same mean change in {more}, weaker in {less} (sign test p = {p:.2g})")
 
 
 if __name__ == "__main__":

@@ -92,14 +92,17 @@ def test_reconstruction_and_reach_by_group() -> None:
     assert found.at["every source", "images"] == len(table)
     explained = pd.DataFrame(
         {
-            "target": ["A", "A", "B"],
-            "reached": [True, True, False],
-            "peak": [0.2, 0.01, 0.3],
-            **{key: [0.9, 0.8, 0.7] for key in ("score", "reconstruction", "counterfactual")},
+            "method": ["one", "one", "one", "two"],
+            "target": ["A", "A", "B", "A"],
+            "reached": [True, True, False, True],
+            "peak": [0.2, 0.01, 0.3, 0.3],
+            **{key: [0.9, 0.8, 0.7, 0.6] for key in ("score", "reconstruction", "counterfactual")},
         }
     )
-    reached = model_figures.reach(explained).set_index("target")
+    reached = model_figures.reach(explained, "one").set_index("target")
     assert list(reached["reached_and_visible"]) == [0.5, 0.0, pytest.approx(1 / 3)]
+    assert list(model_figures.reach(explained, "two")["n"]) == [1, 1]
+    assert model_figures.methods_of(explained) == ["one", "two"]
 
 
 def test_sheets_show_marked_cases_first(world: World) -> None:

@@ -11,7 +11,8 @@ from gifsplain.errors import InputError
 from gifsplain.evaluate import directions, directions_cost, directions_report, directions_verdict
 from gifsplain.explain import fits
 from gifsplain.explain.methods import METHODS, explain_with
-from gifsplain.explain.optimise import LatentOptimisation, PathMove
+from gifsplain.explain.moves import PathMove
+from gifsplain.explain.optimise import LatentOptimisation
 from gifsplain.explain.settings import Settings
 from gifsplain.render import direction_pages
 from gifsplain.types import Picture, Provenance
@@ -246,7 +247,7 @@ def test_every_finder_explains_through_the_one_table(method, pair, fitted):
 
 
 def test_paths_go_down_on_one_side_and_up_on_the_other():
-    move = PathMove(torch.tensor([[0.0], [-1.0], [-3.0]]), torch.tensor([[0.0], [2.0], [3.0]]), "path")
+    move = PathMove(torch.tensor([[0.0], [-1.0], [-3.0]]), torch.tensor([[0.0], [2.0], [3.0]]), "path", "steps")
     found = move.apply(torch.tensor([10.0]), torch.tensor([-2.0, -1.5, 0.0, 0.5, 9.0]))
     assert found[:, 0].tolist() == pytest.approx([7.0, 8.0, 10.0, 11.0, 13.0])
 

@@ -144,7 +144,7 @@ def test_response_is_the_fall_of_the_logit_for_what_is_drawn(drawing: Path, judg
     """Against a slow walk: the share drawn by torch's generator, of the length that draws a believable change."""
     with torch.no_grad():
         judge.head.weight *= SENSITIVE
-    hardener = make(Hardening(str(drawing), localise=1.0, localised=2, response=1.0, fall=3.0), judge)
+    hardener = make(Hardening(str(drawing), localise=1.0, localised=2, response=1.0, falls=(3.0, 1.0)), judge)
     net = hardener.autoencoder.net
     torch.manual_seed(7)
     evidence = hardener.evidence(torch.rand(2, 1, SIZE, SIZE), boxes(2))
@@ -170,7 +170,7 @@ def test_response_is_the_fall_of_the_logit_for_what_is_drawn(drawing: Path, judg
 
 
 def test_logits_learn_to_answer(drawing: Path, judge: Classifier) -> None:
-    hardener = make(Hardening(str(drawing), localise=1.0, localised=4, response=1.0), judge)
+    hardener = make(Hardening(str(drawing), localise=1.0, localised=4, response=1.0, falls=(2.5, 2.5)), judge)
     evidence = hardener.evidence(torch.rand(4, 1, SIZE, SIZE), boxes(4))
     assert evidence is not None
 
@@ -234,6 +234,8 @@ def test_nothing_to_localise_without_boxes(drawing: Path, judge: Classifier) -> 
     assert make(config, judge).evidence(torch.rand(2, 1, SIZE, SIZE), torch.zeros(2, 2, SIZE, SIZE)) is None
     assert make(config, judge).evidence(torch.rand(2, 1, SIZE, SIZE), None) is None
     with pytest.raises(ConfigurationError, match="need boxes"):
-        check_hardening(config, boxes=False)
+        check_hardening(config, 2, boxes=False)
     with pytest.raises(ConfigurationError, match=r"need hardening\.autoencoder"):
-        check_hardening(Hardening(localise=1.0), boxes=True)
+        check_hardening(Hardening(localise=1.0), 2, boxes=True)
+    with pytest.raises(ConfigurationError, match=r"one of hardening\.falls for each of 2 targets, got 1"):
+        check_hardening(replace(config, response=1.0, falls=(1.0,)), 2, boxes=True)

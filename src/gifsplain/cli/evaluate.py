@@ -176,7 +176,10 @@ def sheets(
     images: Annotated[int, typer.Option(help="Explanations for each target.")] = 40,
     rows: Annotated[int, typer.Option(help="Explanations on one sheet.")] = 10,
 ) -> None:
-    """Contact sheets: image with marks, reconstruction, counterfactual, change and map, many cases to look at."""
+    """Contact sheets: image with marks, reconstruction, counterfactual, change and map, many cases to look at.
+
+    Explained by the first --method that draws a sweep.
+    """
     from gifsplain.evaluate.sheets import SheetsConfig, run
 
     for path in run(SheetsConfig(setup, images, rows)):

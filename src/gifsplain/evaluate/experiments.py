@@ -130,7 +130,10 @@ def _models(config: model_figures.ModelFiguresConfig, progress: parts.Progress |
         "Operating point, and what the autoencoder does to positives' scores": model_figures.operating_point(rows),
         "Reconstruction": model_figures.reconstruction(rows),
         "Source told from features and logits": model_figures.source_probe(rows),
-        "Latent Shift on positives that score above 0.5": model_figures.reach(explained, config.visible),
+        **{
+            f"{method} on positives that score above 0.5": model_figures.reach(explained, method, config.visible)
+            for method in model_figures.methods_of(explained)
+        },
     }
     shown = {title: tables.rounded(table, 4 if title == "Reconstruction" else 2) for title, table in found.items()}
     return Result(rows.drop(columns="features"), areas, {k: v for k, v in shown.items() if len(v)},

@@ -43,6 +43,8 @@ class ModelFiguresConfig:
     everywhere: tuple[str, ...] = ("weights_ok=1",)
     """Conditions on the manifest's columns for reconstruction and the probe of source."""
     visible: float = VISIBLE
+    methods: tuple[str, ...] = ("latentshift", "latentshift-steps")
+    """Methods with which positives are explained."""
 
 
 def run(config: ModelFiguresConfig, progress: parts.Progress | None = None) -> tuple[Table, Table]:
@@ -99,20 +101,22 @@ def _image_rows(pair: Pair, group: Sequence[parts.Unit]) -> list[list[parts.Row]
 def _explain_positives(
     config: ModelFiguresConfig, pair: Pair, own: Sequence[cases.Case], rows: Table, progress: parts.Progress | None
 ) -> Table:
-    """Latent Shift on positives that score above 0.5."""
+    """Each method on the same positives that score above 0.5."""
     setup = config.setup
     units = [
-        parts.Unit((target,), case.key, case)
+        parts.Unit((target, method), case.key, case)
+        for method in config.methods
         for target in setup.targets or pair.targets
         for case in cases.draw(_seen(own, rows, target), config.explained, setup.seed)
     ]
 
     def compute(group: Sequence[parts.Unit]) -> list[list[parts.Row]]:
-        """Rows of some explanations of one target."""
+        """Rows of some explanations of one target by one method."""
+        target, method = group[0].group
         images = cases.load_pictures([unit.payload for unit in group], pair.classifier.card)
         names = [unit.case for unit in group]
         pictures = cases.as_pictures(images, names)
-        made = explain_with("latentshift", pair, pictures, [group[0].group[0]], setup.settings, cases=names)
+        made = explain_with(method, pair, pictures, [target], setup.settings, cases=names)
         return [
             [explanation_row(one) | {"patient": unit.payload.patient}] for unit, one in zip(group, made, strict=True)
         ]
@@ -132,6 +136,7 @@ def explanation_row(explanation: Explanation) -> parts.Row:
     change = (explanation.frames[explanation.counterfactual] - explanation.reconstruction).abs()
     return {
         "case": explanation.case,
+        "method": explanation.method,
         "target": explanation.target,
         "score": explanation.scores.input,
         "reconstruction": explanation.scores.reconstruction,
@@ -261,8 +266,9 @@ def source_probe(rows: Table, *, least: int = 40, seed: int = 0) -> Table:
     return pd.DataFrame(found)
 
 
-def reach(explained: Table, visible: float = VISIBLE) -> Table:
-    """For each target: how many explanations reached the wanted change, and how many show it."""
+def reach(explained: Table, method: str, visible: float = VISIBLE) -> Table:
+    """For each target: how many explanations by `method` reached the wanted change, and how many show it."""
+    explained = explained[explained["method"] == method] if len(explained) else explained
     found = []
     parts_of = [(str(t), part) for t, part in explained.groupby("target", sort=False)] if len(explained) else []
     for target, part in [*parts_of, *([("all", explained)] if len(explained) else [])]:
@@ -278,6 +284,11 @@ def reach(explained: Table, visible: float = VISIBLE) -> Table:
     return pd.DataFrame(found)
 
 
+def methods_of(explained: Table) -> list[str]:
+    """Methods that explained something, in order."""
+    return [str(name) for name in explained["method"].unique()] if len(explained) else []
+
+
 def metrics(rows: Table, explained: Table, visible: float = VISIBLE) -> dict[str, Any]:
     """Everything above as JSON values for a model card, rounded to four digits."""
     found = {
@@ -285,7 +296,7 @@ def metrics(rows: Table, explained: Table, visible: float = VISIBLE) -> dict[str
         "operating_point": operating_point(rows),
         "reconstruction": reconstruction(rows),
         "source_probe": source_probe(rows),
-        "latentshift": reach(explained, visible),
+        **{method: reach(explained, method, visible) for method in methods_of(explained)},
     }
     return {name: [_rounded(row) for row in table.to_dict("records")] for name, table in found.items() if len(table)}
 

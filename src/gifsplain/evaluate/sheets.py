@@ -16,7 +16,7 @@ from torch import Tensor
 from gifsplain.errors import InputError
 from gifsplain.evaluate import cases
 from gifsplain.evaluate.config import Setup
-from gifsplain.explain.methods import explain_with
+from gifsplain.explain.methods import METHODS, SweepMethod, explain_with
 from gifsplain.io.files import safe_name, write_bytes
 from gifsplain.models.protocols import Pair
 from gifsplain.types import Explanation
@@ -31,7 +31,10 @@ GAIN = 3.0
 
 @dataclass(frozen=True)
 class SheetsConfig:
-    """`images` cases a target, the ones with an expert's mark first, then other positives that score above 0.5."""
+    """`images` cases a target, the ones with an expert's mark first, then other positives that score above 0.5.
+
+    Explained by the first of the setup's methods that draws a sweep.
+    """
 
     setup: Setup
     images: int = 40
@@ -45,13 +48,18 @@ def run(config: SheetsConfig) -> list[Path]:
     The sheets show images of the data set: never publish them unless its terms allow it.
 
     Raises:
-        InputError: When no case of the split has any of the targets.
+        InputError: When no case of the split has any of the targets, or no method draws a sweep.
     """
     setup, written = config.setup, []
+    method = next((name for name in setup.methods if isinstance(METHODS.get(name), SweepMethod)), None)
+    if method is None:
+        raise InputError(
+            f"sheets need a method that draws a sweep, such as latentshift; got {', '.join(setup.methods)}"
+        )
     for classifier in setup.classifiers:
         pair = setup.load(classifier)
         for target in setup.targets or pair.targets:
-            drawn = list(islice(_rows(config, pair, target), config.images))
+            drawn = list(islice(_rows(config, pair, method, target), config.images))
             for number, sheet in enumerate(_portions(drawn, config.rows), start=1):
                 path = setup.out / "sheets" / f"{safe_name(classifier)}-{safe_name(target)}-{number}.png"
                 write_bytes(path, _png(np.concatenate(sheet)))
@@ -61,7 +69,7 @@ def run(config: SheetsConfig) -> list[Path]:
     return written
 
 
-def _rows(config: SheetsConfig, pair: Pair, target: str) -> Iterator[Row]:
+def _rows(config: SheetsConfig, pair: Pair, method: str, target: str) -> Iterator[Row]:
     """Explanations, marked cases first, as they are needed."""
     setup, index = config.setup, pair.targets.index(target)
     pool = cases.load_cases(setup)
@@ -75,7 +83,7 @@ def _rows(config: SheetsConfig, pair: Pair, target: str) -> Iterator[Row]:
         kept = [n for n, case in enumerate(part) if case.key in known or scores[n] > 0.5]
         names = [part[n].key for n in kept]
         pictures = cases.as_pictures(images[kept], names)
-        made = explain_with("latentshift", pair, pictures, [target], setup.settings, cases=names) if kept else []
+        made = explain_with(method, pair, pictures, [target], setup.settings, cases=names) if kept else []
         yield from (row(one, part[n]) for one, n in zip(made, kept, strict=True))
 
 

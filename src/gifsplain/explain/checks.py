@@ -88,6 +88,8 @@ def wanted_change(explanation: Explanation) -> Check:
         Stop.ZERO_GRADIENT: "the gradient is zero",
     }
     text = f"The wanted change was not reached: {reasons[stop]} (changed by {change:+.2f})."
+    if explanation.method == "latentshift" and stop not in (Stop.SCORE_BOUND, Stop.ZERO_GRADIENT):
+        text += " The method latentshift-steps turns where this straight path ends."
     return Check("wanted_change", Verdict.WARN if stop is Stop.SCORE_BOUND else Verdict.FAIL, text, change)
 
 

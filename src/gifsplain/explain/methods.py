@@ -13,6 +13,7 @@ from gifsplain.explain.moves import DirectionFinder
 from gifsplain.explain.policies import PublishedLatentShift
 from gifsplain.explain.run import explain
 from gifsplain.explain.settings import Settings
+from gifsplain.explain.stepped_shift import SteppedLatentShift
 from gifsplain.models.protocols import Pair
 from gifsplain.types import Explanation, Picture
 
@@ -61,6 +62,10 @@ def _latent_shift(pair: Pair, settings: Settings) -> tuple[Pair, DirectionFinder
     return pair, LatentShift() if settings.policy == "exact" else PublishedLatentShift()
 
 
+def _stepped(pair: Pair, settings: Settings) -> tuple[Pair, DirectionFinder]:
+    return pair, SteppedLatentShift(settings)
+
+
 _MAP_SUMMARIES: dict[str, str] = {
     "grad": "absolute input gradient (Simonyan et al. 2014)",
     "guided": "guided backpropagation (Springenberg et al. 2015)",
@@ -77,6 +82,7 @@ _MAP_SUMMARIES: dict[str, str] = {
 
 METHODS: Mapping[str, Method] = {
     "latentshift": SweepMethod("Latent Shift (Cohen et al. 2021)", _latent_shift),
+    "latentshift-steps": SweepMethod("Latent Shift, the gradient taken anew after each small step", _stepped),
     **{name: SweepMethod(summary, build) for name, (summary, build) in DIRECTION_METHODS.items()},
     **{name: DrawnMap(name, _MAP_SUMMARIES.get(name, name), draw) for name, draw in attribution.MAPS.items()},
 }

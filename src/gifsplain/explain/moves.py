@@ -92,6 +92,38 @@ class TrajectoryMove:
 
 
 @dataclass(frozen=True)
+class PathMove:
+    """Two stored paths of displacements from the latent, one a side; linear between points, held at the ends."""
+
+    lower: Float[Tensor, "m ..."]
+    """Displacements after 0, 1, 2 ... steps of lowering the score."""
+    higher: Float[Tensor, "n ..."]
+    name: str
+    unit: str
+    slope: float | None = None
+    raw_unit: float | None = None
+
+    @property
+    def strength_limit(self) -> float:
+        """Steps of the longer side."""
+        return float(max(len(self.lower), len(self.higher)) - 1)
+
+    def apply(self, latent: Float[Tensor, "..."], strengths: Strengths) -> Latents:
+        """The latent moved along the path of each strength's sign; `k ...`."""
+        lower, higher = _along_path(self.lower, -strengths), _along_path(self.higher, strengths)
+        side = (strengths < 0).reshape(-1, *[1] * latent.ndim).to(latent.device)
+        return latent.unsqueeze(0) + torch.where(side, lower, higher)
+
+
+def _along_path(points: Float[Tensor, "m ..."], places: Strengths) -> Float[Tensor, "k ..."]:
+    """Where a path is after so many steps; before its start and beyond its end it stays there."""
+    last = points.shape[0] - 1
+    place = places.to(points).clamp(0, last)
+    low = place.floor().clamp(max=last - 1).long()
+    return torch.lerp(points[low], points[low + 1], (place - low).reshape(-1, *[1] * (points.ndim - 1)))
+
+
+@dataclass(frozen=True)
 class Proposal:
     """What a finder returns for a batch: ranked moves for each image (best first) and the baseline that it computed."""
 

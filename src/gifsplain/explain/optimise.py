@@ -12,40 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gifsplain.explain.compose import Composition, compose
-from gifsplain.explain.moves import Proposal
+from gifsplain.explain.moves import PathMove, Proposal
 from gifsplain.models.protocols import ModelCard, Pair
 from gifsplain.types import Images, Latents
 
 UNIT = "optimisation steps"
-
-
-@dataclass(frozen=True)
-class PathMove:
-    """Two stored paths of displacements from the latent, one a side; linear between points, held at the ends."""
-
-    lower: Float[Tensor, "m ..."]
-    """Displacements after 0, 1, 2 ... steps of lowering the score."""
-    higher: Float[Tensor, "m ..."]
-    name: str
-    unit: str = UNIT
-    slope: float | None = None
-    raw_unit: float | None = None
-
-    @property
-    def strength_limit(self) -> float:
-        """Number of steps."""
-        return float(self.lower.shape[0] - 1)
-
-    def apply(self, latent: Float[Tensor, "..."], strengths: Float[Tensor, " k"]) -> Latents:
-        """The latent moved along the path of each strength's sign."""
-        last = self.lower.shape[0] - 1
-        place = strengths.to(self.lower).abs().clamp(max=last)
-        low = place.floor().clamp(max=last - 1).long()
-        part = (place - low).reshape(-1, *[1] * latent.ndim)
-        lower = torch.lerp(self.lower[low], self.lower[low + 1], part)
-        higher = torch.lerp(self.higher[low], self.higher[low + 1], part)
-        side = (strengths < 0).reshape(-1, *[1] * latent.ndim).to(latent.device)
-        return latent.unsqueeze(0) + torch.where(side, lower, higher)
 
 
 @dataclass(frozen=True)
@@ -71,7 +42,7 @@ class LatentOptimisation:
             scores = pair.classifier.scores(compose(composition, decoded, images, decoded).clamp(0, 1))
         task = _Task(pair, images, decoded, target, composition)
         paths = [self._descend(task, start, raises) for raises in (False, True)]
-        moves = tuple((PathMove(paths[0][:, i], paths[1][:, i], self.name),) for i in range(len(images)))
+        moves = tuple((PathMove(paths[0][:, i], paths[1][:, i], self.name, UNIT),) for i in range(len(images)))
         return Proposal(moves, decoded, scores, gradients=2 * self.steps)
 
     def _descend(self, task: "_Task", start: Latents, raises: bool) -> Float[Tensor, "m b ..."]:

@@ -297,7 +297,7 @@ def check(config: ClassifierTraining) -> None:
         raise ConfigurationError(f"boxes need a built-in backbone, got {config.backbone}; leave boxes out")
     if config.frozen and ":" in config.backbone:
         raise ConfigurationError(f"frozen needs a built-in backbone, got {config.backbone}; leave frozen out")
-    check_hardening(config.hardening, boxes=config.boxes is not None)
+    check_hardening(config.hardening, len(config.data.targets), boxes=config.boxes is not None)
     check_edits(config.edits, config.data.targets, boxes=config.boxes is not None)
 
 

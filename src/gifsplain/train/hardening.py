@@ -52,9 +52,10 @@ class Hardening:
     response: float = 0.0
     """Weight of a term that wants the logit of those images to fall in proportion to what is drawn, along the straight
     path that this gradient gives (compare local linearity, Qin et al. 2019)."""
-    fall: float = 2.5
-    """Wanted fall of the logit at the end of the path, where a `BELIEVABLE` change is drawn; at most twice as much, so that
-    no smaller change does it."""
+    falls: tuple[float, ...] = ()
+    """Wanted fall of each target's logit at the end of the path, where a `BELIEVABLE` change is drawn; at most twice as
+    much, so that no smaller change does it. Much more than what divides a target's positives from its negatives makes the
+    logit follow everything."""
     adversarial: float = 0.0
     """Size of one signed-gradient step in the image that raises the loss, of full scale."""
     mixup: float = 0.0
@@ -149,13 +150,14 @@ class Hardener:
         peak, mean = BELIEVABLE
         most = torch.minimum(peak / _peak(change), mean / change.abs().mean((1, 2, 3)).clamp_min(1e-9))
         share = torch.rand(len(latents), device=latents.device)
+        wanted = torch.tensor(self.config.falls, device=latents.device)[evidence.targets]
         ends = torch.cat([latents, latents + unit * _along(share * most, latents)])
         with torch.no_grad(), self.fabric.autocast():
             drawn = autoencoder.decode(ends).float().clamp(0, 1)
         with self.fabric.autocast():
             logits = model.raw_logits(drawn).float()
         start, end = logits.gather(1, evidence.targets.repeat(2)[:, None])[:, 0].chunk(2)
-        return losses.proportionate(start - end, share * self.config.fall)
+        return losses.proportionate(start - end, share * wanted)
 
     def _redraw(self, autoencoder: Autoencoder, images: Images, labels: Tensor, masks: Tensor | None) -> Images:
         """Some images become what the autoencoder draws of them, from latents that were moved a little."""
@@ -275,8 +277,13 @@ def _changes(
     return [code.square().sum(1), shading.square().sum(1), seen.sum(1)]
 
 
-def check_hardening(config: Hardening, *, boxes: bool) -> None:
+def check_hardening(config: Hardening, targets: int, *, boxes: bool) -> None:
     """Refuse halves of settings; `boxes`: expert boxes are given."""
+    if config.response and (not config.localise or len(config.falls) != targets):
+        raise ConfigurationError(
+            f"hardening.response needs hardening.localise and one of hardening.falls for each of {targets} targets, "
+            f"got {len(config.falls)}"
+        )
     if (config.reconstructed or config.localise) and not config.autoencoder:
         raise ConfigurationError("hardening.reconstructed and hardening.localise need hardening.autoencoder")
     if (config.localise or config.confine_step) and not boxes:

@@ -1,0 +1,166 @@
+"""Latent Shift in gradient steps, against a slow walk of one image and the laws of its path."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gifsplain.explain.compose import Composition
+from gifsplain.explain.latent_shift import LatentShift
+from gifsplain.explain.methods import explain_with
+from gifsplain.explain.run import explain
+from gifsplain.explain.settings import Settings
+from gifsplain.explain.stepped_shift import SteppedLatentShift
+from gifsplain.models import wrap
+from gifsplain.models.protocols import Pair
+from gifsplain.types import Stop
+
+from .fakes import SIZE, pair, picture
+
+PLAIN = Composition.RECONSTRUCTION
+
+
+class Valley(nn.Module):
+    """A logit that answers a first direction only a little, and beyond that a second one, which the first opens."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        first, second = (images.flatten(1)[:, i] - 0.5 for i in range(2))
+        return torch.stack([torch.tanh(20 * first) * 0.6 - 80 * first * second], 1)
+
+
+class Pixels(nn.Module):
+    """Latents that are the pixels."""
+
+    def encode(self, images: Tensor) -> Tensor:
+        return images
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return latents
+
+
+def valley() -> Pair:
+    return wrap.pair(
+        wrap.classifier(Valley(), name="valley", targets=("A",), size=SIZE),
+        wrap.autoencoder(Pixels(), name="pixels", size=SIZE),
+    )
+
+
+def slow_walk(models: Pair, image: Tensor, target: int, side: int, finder: SteppedLatentShift) -> list[Tensor]:
+    """The path of one side of one image, written down from the words of the method."""
+    start = models.autoencoder.encode(image[None])
+    base = models.autoencoder.decode(start).clamp(0, 1)
+
+    def look(shift: Tensor) -> tuple[float, Tensor, float]:
+        z = (start + shift).detach().requires_grad_(True)
+        drawn = models.autoencoder.decode(z)
+        shown = drawn + (drawn.clamp(0, 1) - drawn).detach()
+        logit = models.classifier.logits(shown)[0, target]
+        (gradient,) = torch.autograd.grad(logit, z)
+        change = float((shown - base).detach().abs().mean())
+        return float(models.classifier.link(logit[None, None].detach())), gradient / gradient.norm(), change
+
+    here = torch.zeros_like(start)
+    best, direction, _ = look(here)
+    tiny = 1e-3 * start.norm() * direction
+    drawn = (models.autoencoder.decode(start + tiny) - models.autoencoder.decode(start)).abs().mean()
+    length = float(min(1e-3 * start.norm() * finder.drawn / drawn, 0.5 * start.norm()))
+    aim = best - 0.30 - 0.0025 if side < 0 else best + 0.05 + 0.0025
+    path, shortest = [here], length / 16
+    for _ in range(finder.steps):
+        ahead = here + side * length * direction
+        score, gradient, change = look(ahead)
+        far = change > finder.settings.pixel_limit
+        if side * (score - best) > 0 or far:
+            here, best = ahead, score
+            onward = gradient + finder.momentum * direction
+            direction = onward / onward.norm()
+            path.append(here)
+        else:
+            length /= 2
+        if side * (best - aim) >= 0 or far or length < shortest:
+            break
+    return path
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_paths_are_those_of_a_slow_walk(seed: int) -> None:
+    models, finder = pair(seed), SteppedLatentShift()
+    images = torch.stack([picture(seed + 10 * i).pixels for i in range(3)])
+    latents = models.autoencoder.encode(images)
+    made = finder.find(models, images, latents, 1, PLAIN)
+    for image, (move,) in zip(images, made.moves, strict=True):
+        for side, stored in ((-1, move.lower), (1, move.higher)):  # type: ignore[attr-defined]
+            slow = torch.cat(slow_walk(models, image, 1, side, finder))
+            torch.testing.assert_close(stored, slow, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("composition", list(Composition))
+def test_the_score_never_turns_along_the_path(composition: Composition) -> None:
+    models = pair(3)
+    for seed in range(5):
+        images = picture(seed).pixels[None]
+        latents = models.autoencoder.encode(images)
+        (move,) = SteppedLatentShift().find(models, images, latents, 0, composition).moves[0]
+        for path, side in ((move.lower, -1), (move.higher, 1)):  # type: ignore[attr-defined]
+            drawn = models.autoencoder.decode(latents + path)
+            base = models.autoencoder.decode(latents)
+            frames = drawn if composition is PLAIN else images + drawn - base
+            scores = models.classifier.scores(frames.clamp(0, 1))[:, 0]
+            assert (side * scores.diff() > 0).all()
+
+
+def test_a_turned_path_reaches_what_the_straight_one_does_not() -> None:
+    models, pictures = valley(), [picture(0)]
+    pictures[0].pixels.fill_(0.5)
+    wanted = Settings(pixel_limit=0.05)
+    straight, stepped = (
+        explain_with(name, models, pictures, ["A"], wanted)[0] for name in ("latentshift", "latentshift-steps")
+    )
+    assert straight.stop_lower is not Stop.REACHED and stepped.stop_lower is Stop.REACHED
+    fall = float(stepped.frame_scores[stepped.baseline] - stepped.frame_scores[0])
+    assert 0.30 <= fall <= 0.305 + 1e-6
+    first, second = (float(stepped.frames[0].flatten()[i]) - 0.5 for i in range(2))
+    assert first < 0 and second < -0.02  # the second direction, which the gradient at the start does not know
+    assert abs(float(straight.frames[0].flatten()[1]) - 0.5) < 1e-6
+    advice = next(check for check in straight.checks if check.name == "wanted_change").text
+    assert "latentshift-steps" in advice
+
+
+def test_a_linear_model_is_walked_straight() -> None:
+    models = wrap.pair(pair().classifier, wrap.autoencoder(Pixels(), name="pixels", size=SIZE))
+    images = 0.3 + 0.4 * picture(1).pixels[None]
+    found = [f.find(models, images, images, 0, PLAIN).moves[0][0] for f in (LatentShift(), SteppedLatentShift())]
+    line = found[0].direction.flatten() / found[0].direction.norm()  # type: ignore[attr-defined]
+    path = found[1].lower.flatten(1)  # type: ignore[attr-defined]
+    torch.testing.assert_close(path, (path @ line)[:, None] * line, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("settings", [Settings(), Settings(composition=Composition.RESIDUAL), Settings(drop=0.0)])
+def test_a_batch_equals_one_by_one(settings: Settings) -> None:
+    models, pictures = pair(), [picture(seed, name=f"case {seed}") for seed in range(4)]
+    together = explain_with("latentshift-steps", models, pictures, ["A", "B"], settings)
+    alone = [explain_with("latentshift-steps", models, [p], [t], settings)[0] for p in pictures for t in ("A", "B")]
+    for a, b in zip(together, alone, strict=True):
+        torch.testing.assert_close(a.frames, b.frames, rtol=0, atol=1e-4)
+        torch.testing.assert_close(models.classifier.scores(a.frames), a.target_scores, atol=1e-6, rtol=1e-5)
+        assert (a.stop_lower, a.stop_higher) == (b.stop_lower, b.stop_higher)
+        assert a.method == "latentshift-steps" and "gradient steps" in a.strength_unit
+
+
+def test_a_prediction_without_a_gradient_stands_still() -> None:
+    class Constant(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images.flatten(1).sum(1, keepdim=True) * 0
+
+    models = wrap.pair(wrap.classifier(Constant(), name="c", targets=("A",), size=SIZE), pair().autoencoder)
+    made = explain(models, SteppedLatentShift(), [picture(1)], ["A"])[0]
+    assert made.stop_lower is Stop.ZERO_GRADIENT and len(made.frames) == 1
+
+
+def test_given_strengths_count_steps() -> None:
+    settings = Settings(strengths=(-3.0, 2.0), frames=6)
+    made = explain_with("latentshift-steps", pair(), [picture(2)], ["A"], settings)[0]
+    assert made.strengths.tolist() == [-3.0, -2.0, -1.0, 0.0, 1.0, 2.0]
+    sizes = [float((frame - made.frames[3]).abs().mean()) for frame in made.frames]
+    assert math.isclose(sizes[2], 0.004, rel_tol=0.1) and sizes[0] > 2 * sizes[2]
