@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gifsplain.errors import InputError
 from gifsplain.explain.compose import Composition
 from gifsplain.explain.latent_shift import LatentShift
 from gifsplain.explain.methods import explain_with
@@ -164,3 +165,8 @@ def test_given_strengths_count_steps() -> None:
     assert made.strengths.tolist() == [-3.0, -2.0, -1.0, 0.0, 1.0, 2.0]
     sizes = [float((frame - made.frames[3]).abs().mean()) for frame in made.frames]
     assert math.isclose(sizes[2], 0.004, rel_tol=0.1) and sizes[0] > 2 * sizes[2]
+
+
+def test_published_schedules_are_refused() -> None:
+    with pytest.raises(InputError, match="policy paper-2021 is a schedule of the method latentshift"):
+        explain_with("latentshift-steps", pair(), [picture(2)], ["A"], Settings(policy="paper-2021"))

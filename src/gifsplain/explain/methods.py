@@ -63,6 +63,10 @@ def _latent_shift(pair: Pair, settings: Settings) -> tuple[Pair, DirectionFinder
 
 
 def _stepped(pair: Pair, settings: Settings) -> tuple[Pair, DirectionFinder]:
+    if settings.policy != "exact":
+        raise InputError(
+            f"latentshift-steps chooses its own steps; policy {settings.policy} is a schedule of the method latentshift"
+        )
     return pair, SteppedLatentShift(settings)
 
 
