@@ -6,7 +6,8 @@ Cardiomegaly: rows from 35 to 70 % of the box's height, averaged; on each side o
 the profile of the unchanged frame or of the counterfactual first falls below the mean of the heart's and the darkest
 brightness of the unchanged frame. Effusion: mean change of the lower half of the box, in full scales. Reported for all boxed
 images and for those whose wanted drop was reached; and, as controls, in the same boxes while the other target is lowered: at
-its own end, and at the frame that differs from the baseline as much as the target's own counterfactual.
+its own end, and matched: both at the frames whose mean change comes nearest to the smaller of the two ends. The silhouette
+cannot tell a border that moves from one that darkens.
 """
 
 import argparse
@@ -46,7 +47,7 @@ def width_ratio(before: Tensor, after: Tensor, box: tuple[int, int, int, int]) -
         parts = [side(profile) for profile in profiles]
         threshold = (parts[0][: max(3, len(parts[0]) // 4)].mean() + parts[0].min()) / 2
         widths += [half_width(part, threshold) for part in parts]
-    return float(widths[1] / widths[0])
+    return float(widths[1] / max(widths[0], 1))
 
 
 def effect(target: str, made: Explanation, frame: int, mask: Tensor) -> float:
@@ -66,9 +67,9 @@ def change(made: Explanation, frame: int) -> float:
     return float((made.frames[frame] - made.frames[made.baseline]).abs().mean())
 
 
-def as_large(control: Explanation, size: float) -> int:
-    """The frame of the control's falling side whose change comes nearest to `size`."""
-    return min(range(control.baseline + 1), key=lambda i: abs(change(control, i) - size))
+def as_large(made: Explanation, size: float) -> int:
+    """The frame of the falling side whose change comes nearest to `size`."""
+    return min(range(made.baseline + 1), key=lambda i: abs(change(made, i) - size))
 
 
 def main() -> None:
@@ -92,30 +93,35 @@ def main() -> None:
         found = explain_with(options.method, pair, pictures, [target, other], Settings(), cases=names)
         for case, made, control in zip(marked, found[::2], found[1::2], strict=True):
             mask = cases.expert_mask(case, made.frames.shape[-1])
-            own = change(made, made.counterfactual)
-            equal = as_large(control, own)
+            if not (made.baseline and control.baseline):
+                continue  # one of them does not fall at all
+            ends = change(made, 0), change(control, 0)
+            same = [as_large(one, min(ends)) for one in (made, control)]
             rows.append(
                 (
-                    effect(target, made, made.counterfactual, mask),
-                    effect(target, control, control.counterfactual, mask),
-                    effect(target, control, equal, mask),
+                    effect(target, made, 0, mask),
+                    effect(target, control, 0, mask),
+                    effect(target, made, same[0], mask),
+                    effect(target, control, same[1], mask),
                     made.stop is Stop.REACHED,
-                    own,
-                    change(control, control.counterfactual),
+                    *ends,
+                    change(made, same[0]),
+                    change(control, same[1]),
                 )
             )
         report(target, other, np.array(rows))
 
 
 def report(target: str, other: str, rows: NDArray[np.float64]) -> None:
-    """Print one target: its own effect, and that of lowering the other one, whole and to the same mean change."""
-    reached = rows[:, 3] == 1
-    print(f"{target}: mean change {rows[:, 4].mean():.3f}, while lowering {other} {rows[:, 5].mean():.3f}")
+    """Print one target: its own effect, and that of lowering the other one, to each one's end and to the same mean change."""
+    reached, (own, others, ours, theirs) = rows[:, 4] == 1, rows[:, 5:].mean(0)
+    print(f"{target}: mean change {own:.4f}, while lowering {other} {others:.4f}; matched {ours:.4f} and {theirs:.4f}")
     series = {
         f"all {len(rows)}": rows[:, 0],
         f"the {reached.sum()} that reached the drop": rows[reached, 0],
         f"while lowering {other}": rows[:, 1],
-        f"while lowering {other}, to the same mean change": rows[:, 2],
+        "matched": rows[:, 2],
+        f"matched, while lowering {other}": rows[:, 3],
     }
     for name, values in series.items():
         if target == "Cardiomegaly":
@@ -123,9 +129,9 @@ def report(target: str, other: str, rows: NDArray[np.float64]) -> None:
         else:
             words = f"lower half of the box changes by {np.median(values):+.3f} (median), darker by 0.02 in {(values < -0.02).mean():.0%}, brighter in {(values > 0.02).mean():.0%}"
         print(f"  {name}: {words}")
-    more, less = (rows[:, 0] < rows[:, 2]).sum(), (rows[:, 0] > rows[:, 2]).sum()
-    p = binomtest(int(more), int(more + less)).pvalue if more + less else 1.0
-    print(f"  stronger than the control of the same mean change in {more}, weaker in {less} (sign test p = {p:.2g})")
+    more, less = int((rows[:, 2] < rows[:, 3]).sum()), int((rows[:, 2] > rows[:, 3]).sum())
+    p = binomtest(more, more + less).pvalue if more + less else 1.0
+    print(f"  at the same mean change stronger than the control in {more}, weaker in {less} (sign test p = {p:.2g})")
 
 
 if __name__ == "__main__":

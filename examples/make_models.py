@@ -25,7 +25,8 @@ DATA = "../shared/data"
 """How the configurations write the folder of the data."""
 AGAIN = ("epochs=7", "loop.patience=0")
 """What differs where the first classifier is trained again, to be imitated, beside the seed."""
-STEPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+Step = tuple[str, str, tuple[str, ...]]
+STEPS: tuple[Step, ...] = (
     ("classifier", "classifier-first", ()),
     ("classifier", "classifier-second", (*AGAIN, "loop.seed=1")),
     ("classifier", "classifier-third", (*AGAIN, "loop.seed=2")),
@@ -35,8 +36,10 @@ STEPS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("classifier-edited", "classifier-edited", ()),
 )
 """Configuration, output folder and overrides, in order; a folder's name is what later configurations call it."""
-BLENDED = ("classifier-visible", "classifier-edited", 0.6, "classifier")
-"""The shipped classifier: weights between two steps, and the share of the second; chosen on val."""
+BLENDED = ("classifier-visible", "classifier-edited", 0.6, "classifier-blended")
+"""Weights between two steps, and the share of the second; chosen on val."""
+LAST: Step = ("classifier-answering", "classifier", ())
+"""As in `STEPS`: the shipped classifier."""
 SHIPPED = {"classifier": builtin.CLASSIFIER_FILE, "autoencoder": builtin.AUTOENCODER_FILE}
 """Output folder and the name of its model in the package."""
 
@@ -76,10 +79,16 @@ def main() -> None:
     options = parser.parse_args()
     if not (options.data / "metadata.csv").is_file():
         sys.exit(f"{options.data} holds no metadata.csv; see docs/built-in-models.md for the data")
-    for name, folder, overrides in STEPS:
+
+    def run(step: Step) -> None:
+        name, folder, overrides = step
         train(name, read(name, options.data, options.output, overrides), options.output / folder)
-    first, second, share, folder = BLENDED
-    blend_classifiers(options.output / first, options.output / second, share, options.output / folder)
+
+    for step in STEPS:
+        run(step)
+    first, second, share, blended = BLENDED
+    blend_classifiers(options.output / first, options.output / second, share, options.output / blended)
+    run(LAST)
     for folder, stem in SHIPPED.items():
         ship(options.output / folder, stem, options.weights)
     print("measure them: examples/measure_autoencoder.py, `gifsplain evaluate models`, then examples/write_cards.py")

@@ -1,6 +1,7 @@
 """Latent Shift in gradient steps, against a slow walk of one image and the laws of its path."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from gifsplain.explain.settings import Settings
 from gifsplain.explain.stepped_shift import SteppedLatentShift
 from gifsplain.models import wrap
 from gifsplain.models.protocols import Pair
-from gifsplain.types import Stop
+from gifsplain.types import Picture, Stop
 
 from .fakes import SIZE, pair, picture
 
@@ -52,41 +53,42 @@ def slow_walk(models: Pair, image: Tensor, target: int, side: int, finder: Stepp
     start = models.autoencoder.encode(image[None])
     base = models.autoencoder.decode(start).clamp(0, 1)
 
-    def look(shift: Tensor) -> tuple[float, Tensor, float]:
+    def look(shift: Tensor) -> tuple[float, float, Tensor, float]:
         z = (start + shift).detach().requires_grad_(True)
         drawn = models.autoencoder.decode(z)
         shown = drawn + (drawn.clamp(0, 1) - drawn).detach()
         logit = models.classifier.logits(shown)[0, target]
         (gradient,) = torch.autograd.grad(logit, z)
         change = float((shown - base).detach().abs().mean())
-        return float(models.classifier.link(logit[None, None].detach())), gradient / gradient.norm(), change
+        logit = logit.detach()
+        return float(logit), float(models.classifier.link(logit[None, None])), gradient / gradient.norm(), change
 
     here = torch.zeros_like(start)
-    best, direction, _ = look(here)
-    tiny = 1e-3 * start.norm() * direction
-    drawn = (models.autoencoder.decode(start + tiny) - models.autoencoder.decode(start)).abs().mean()
-    length = float(min(1e-3 * start.norm() * finder.drawn / drawn, 0.5 * start.norm()))
-    aim = best - 0.30 - 0.0025 if side < 0 else best + 0.05 + 0.0025
-    path, shortest = [here], length / 16
+    best, score, direction, _ = look(here)
+    length = float(1e-3 * start.norm())
+    for _ in range(2):
+        drawn = (models.autoencoder.decode(start + length * direction) - models.autoencoder.decode(start)).abs().mean()
+        length = float(min(length * finder.drawn / drawn, 0.5 * start.norm()))
+    aim = score - 0.30 - 0.0025 if side < 0 else score + 0.05 + 0.0025
+    path, shortest, far = [here], length / 16, False
     for _ in range(finder.steps):
         ahead = here + side * length * direction
-        score, gradient, change = look(ahead)
-        far = change > finder.settings.pixel_limit
-        if side * (score - best) > 0 or far:
-            here, best = ahead, score
+        logit, there, gradient, change = look(ahead)
+        if side * (logit - best) > 0:
+            here, best, score, far = ahead, logit, there, change > finder.settings.pixel_limit
             onward = gradient + finder.momentum * direction
             direction = onward / onward.norm()
             path.append(here)
         else:
             length /= 2
-        if side * (best - aim) >= 0 or far or length < shortest:
+        if side * (score - aim) >= 0 or far or length < shortest:
             break
     return path
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_paths_are_those_of_a_slow_walk(seed: int) -> None:
-    models, finder = pair(seed), SteppedLatentShift()
+    models, finder = pair(seed), SteppedLatentShift(Settings())
     images = torch.stack([picture(seed + 10 * i).pixels for i in range(3)])
     latents = models.autoencoder.encode(images)
     made = finder.find(models, images, latents, 1, PLAIN)
@@ -102,8 +104,9 @@ def test_the_score_never_turns_along_the_path(composition: Composition) -> None:
     for seed in range(5):
         images = picture(seed).pixels[None]
         latents = models.autoencoder.encode(images)
-        (move,) = SteppedLatentShift().find(models, images, latents, 0, composition).moves[0]
+        (move,) = SteppedLatentShift(Settings()).find(models, images, latents, 0, composition).moves[0]
         for path, side in ((move.lower, -1), (move.higher, 1)):  # type: ignore[attr-defined]
+            assert len(path) > 1
             drawn = models.autoencoder.decode(latents + path)
             base = models.autoencoder.decode(latents)
             frames = drawn if composition is PLAIN else images + drawn - base
@@ -128,10 +131,92 @@ def test_a_turned_path_reaches_what_the_straight_one_does_not() -> None:
     assert "latentshift-steps" in advice
 
 
+class OfMean(nn.Module):
+    """A logit that is a function of how far the mean lies above a half, in thousandths; a first step is four of them."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.function(1000 * (images.flatten(1).mean(1, keepdim=True) - 0.5))
+
+
+def of_mean(function: Callable[[Tensor], Tensor]) -> tuple[Pair, Picture]:
+    shown = picture(0)
+    shown.pixels.fill_(0.5)
+    return wrap.pair(
+        wrap.classifier(OfMean(function), name="mean", targets=("A",), size=SIZE),
+        wrap.autoencoder(Pixels(), name="pixels", size=SIZE),
+    ), shown
+
+
+def test_a_side_that_cannot_move_leaves_the_other_alone() -> None:
+    models, shown = of_mean(lambda u: (u + 1e-2).abs())
+    made = explain_with("latentshift-steps", models, [shown], ["A"])[0]
+    assert (made.stop_lower, made.stop_higher) == (Stop.TURNED, Stop.REACHED)
+    assert float(made.frame_scores[-1] - made.frame_scores[0]) >= 0.05
+
+
+def test_a_saturated_score_still_moves() -> None:
+    """At logit 18 the score is 1 in single precision; the logit tells which way it goes."""
+    models, shown = of_mean(lambda u: 18 + u)
+    made = explain_with("latentshift-steps", models, [shown], ["A"], Settings(rise=0.0, pixel_limit=0.2))[0]
+    assert made.stop_lower is Stop.REACHED and 0.30 <= 1 - float(made.frame_scores[0]) <= 0.305
+
+
+def test_a_valley_is_left_half_a_step_at_a_time() -> None:
+    """Steps that would overshoot the least logit are halved; the stop says that the score turns."""
+    models, shown = of_mean(lambda u: 0.02 * (u + 37.3).square() - 0.5)
+    images = shown.pixels[None]
+    (move,) = SteppedLatentShift(Settings(drop=0.9, pixel_limit=0.5)).find(models, images, images, 0, PLAIN).moves[0]
+    places = move.lower.flatten(1).mean(1) * 1000  # type: ignore[attr-defined]
+    assert places[1].item() == pytest.approx(-4.0, rel=0.01)
+    assert float(places.diff()[-1].abs()) < 1.1 and float(places[-1]) == pytest.approx(-37.3, abs=0.3)
+    assert move.end(-1)[1] is Stop.TURNED  # type: ignore[attr-defined]
+
+
+def test_no_step_is_taken_uphill_at_the_pixel_limit() -> None:
+    models = pair(3)
+    settings = Settings(pixel_limit=0.0065)
+    images = torch.stack([picture(seed).pixels for seed in range(6)])
+    latents = models.autoencoder.encode(images)
+    for (move,), latent in zip(
+        SteppedLatentShift(settings).find(models, images, latents, 0, PLAIN).moves, latents, strict=True
+    ):
+        scores = models.classifier.scores(models.autoencoder.decode(latent + move.lower))[:, 0]  # type: ignore[attr-defined]
+        assert (scores.diff() < 0).all()
+
+
+def test_costs_are_counted_image_by_image() -> None:
+    models, counted = of_mean(lambda u: torch.tanh(u / 100))[0], []
+    images = torch.stack([torch.full((1, SIZE, SIZE), level) for level in (0.5, 0.55, 0.65)])
+    latents = models.autoencoder.encode(images)
+    together = SteppedLatentShift(Settings()).find(models, images, latents, 0, PLAIN)
+    for i in range(3):
+        part = slice(i, i + 1)
+        counted.append(SteppedLatentShift(Settings()).find(models, images[part], latents[part], 0, PLAIN).costs(0))
+    assert [together.costs(i) for i in range(3)] == counted and len(set(counted)) > 1
+    for (move,), (gradients, _) in zip(together.moves, counted, strict=True):
+        assert gradients >= 1 + move.end(-1)[0] + move.end(1)[0]  # type: ignore[attr-defined]
+
+
+def test_images_without_a_gradient_do_not_stop_the_others() -> None:
+    models, _ = of_mean(lambda u: u.clamp_min(0) + (u > 0))
+    pictures = [picture(0, name="still"), picture(1, name="moving")]
+    for shown, level in zip(pictures, (0.3, 0.51), strict=True):
+        shown.pixels.fill_(level)
+    still, moving = explain_with("latentshift-steps", models, pictures, ["A"], Settings(pixel_limit=0.5))
+    assert still.stop_lower is Stop.ZERO_GRADIENT and moving.stop_higher is not Stop.ZERO_GRADIENT
+    assert len(moving.frames) > 1
+
+
 def test_a_linear_model_is_walked_straight() -> None:
     models = wrap.pair(pair().classifier, wrap.autoencoder(Pixels(), name="pixels", size=SIZE))
     images = 0.3 + 0.4 * picture(1).pixels[None]
-    found = [f.find(models, images, images, 0, PLAIN).moves[0][0] for f in (LatentShift(), SteppedLatentShift())]
+    found = [
+        f.find(models, images, images, 0, PLAIN).moves[0][0] for f in (LatentShift(), SteppedLatentShift(Settings()))
+    ]
     line = found[0].direction.flatten() / found[0].direction.norm()  # type: ignore[attr-defined]
     path = found[1].lower.flatten(1)  # type: ignore[attr-defined]
     torch.testing.assert_close(path, (path @ line)[:, None] * line, atol=1e-5, rtol=1e-4)
@@ -155,7 +240,7 @@ def test_a_prediction_without_a_gradient_stands_still() -> None:
             return images.flatten(1).sum(1, keepdim=True) * 0
 
     models = wrap.pair(wrap.classifier(Constant(), name="c", targets=("A",), size=SIZE), pair().autoencoder)
-    made = explain(models, SteppedLatentShift(), [picture(1)], ["A"])[0]
+    made = explain(models, SteppedLatentShift(Settings()), [picture(1)], ["A"])[0]
     assert made.stop_lower is Stop.ZERO_GRADIENT and len(made.frames) == 1
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gifsplain.explain.compose import Composition
 from gifsplain.models.protocols import Pair
-from gifsplain.types import Images, Latents
+from gifsplain.types import Images, Latents, Stop
 
 Strengths = Float[Tensor, " k"]
 
@@ -102,11 +102,18 @@ class PathMove:
     unit: str
     slope: float | None = None
     raw_unit: float | None = None
+    stops: tuple[Stop, Stop] = (Stop.STRENGTH_LIMIT, Stop.STRENGTH_LIMIT)
+    """Why each path ends where it does, the lower one first."""
 
     @property
     def strength_limit(self) -> float:
         """Steps of the longer side."""
         return float(max(len(self.lower), len(self.higher)) - 1)
+
+    def end(self, sign: int) -> tuple[float, Stop]:
+        """Steps of one side, and why it has no more."""
+        path, stop = (self.lower, self.stops[0]) if sign < 0 else (self.higher, self.stops[1])
+        return float(len(path) - 1), stop
 
     def apply(self, latent: Float[Tensor, "..."], strengths: Strengths) -> Latents:
         """The latent moved along the path of each strength's sign; `k ...`."""
@@ -119,8 +126,10 @@ def _along_path(points: Float[Tensor, "m ..."], places: Strengths) -> Float[Tens
     """Where a path is after so many steps; before its start and beyond its end it stays there."""
     last = points.shape[0] - 1
     place = places.to(points).clamp(0, last)
-    low = place.floor().clamp(max=last - 1).long()
-    return torch.lerp(points[low], points[low + 1], (place - low).reshape(-1, *[1] * (points.ndim - 1)))
+    low = place.floor().clamp(max=max(last - 1, 0)).long()
+    return torch.lerp(
+        points[low], points[(low + 1).clamp(max=last)], (place - low).reshape(-1, *[1] * (points.ndim - 1))
+    )
 
 
 @dataclass(frozen=True)
@@ -136,6 +145,12 @@ class Proposal:
     """Gradient evaluations spent for each image."""
     decodes: int = 1
     """Pictures drawn for each image, its reconstruction included."""
+    spent: tuple[tuple[int, int], ...] = ()
+    """Gradients and decodes of each image, where images differ."""
+
+    def costs(self, image: int) -> tuple[int, int]:
+        """Gradients and decodes of one image."""
+        return self.spent[image] if self.spent else (self.gradients, self.decodes)
 
 
 @runtime_checkable

@@ -143,8 +143,8 @@ def make_jobs(stage: Stage, finder: DirectionFinder, images: Images, indices: Se
             input_scores=input_scores[i],
             reconstruction_scores=drawn[i],
             baseline_scores=scores[i],
-            gradients=proposal.gradients,
-            decodes=proposal.decodes,
+            gradients=proposal.costs(i)[0],
+            decodes=proposal.costs(i)[1],
         )
         for i in range(images.shape[0])
         for target, (proposal, baseline, scores, drawn) in zip(indices, by_target, strict=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gifsplain.explain.curve import Curve
 from gifsplain.explain.jobs import Job, Stage
+from gifsplain.explain.moves import PathMove
 from gifsplain.explain.policies import POLICIES
 from gifsplain.explain.search import Goal, Limits, Measurement, Search, drive, higher_goal, lower_goal, search
 from gifsplain.explain.settings import Settings
@@ -66,13 +67,19 @@ def curve_of(stage: Stage, job: Job) -> Curve:
 def _exact(stage: Stage, jobs: Sequence[Job], settings: Settings) -> list[Range]:
     searches: list[Search] = []
     owners: list[tuple[int, int]] = []
+    stuck: dict[tuple[int, int], Stop] = {}
     curves = [curve_of(stage, job) for job in jobs]
     for number, (job, curve) in enumerate(zip(jobs, curves, strict=True)):
         if job.move.slope == 0.0:
             continue
-        limits = Limits(_strength_limit(job, settings), settings.pixel_limit, settings.evaluations)
         for goal in _goals(curve.start, settings):
-            searches.append(search(goal, limits, first_step(curve, goal, limits), curve))
+            limits = _limits(job, goal.sign, settings)
+            if limits.strength == 0:
+                stuck[number, goal.sign] = limits.stop_at
+                continue
+            told = isinstance(job.move, PathMove) and limits.stop_at is not Stop.STRENGTH_LIMIT
+            first = limits.strength if told else first_step(curve, goal, limits)  # such a path ends where it matters
+            searches.append(search(goal, limits, first, curve))
             owners.append((number, goal.sign))
 
     def measure(asked: list[tuple[int, float]]) -> list[Measurement]:
@@ -92,7 +99,10 @@ def _exact(stage: Stage, jobs: Sequence[Job], settings: Settings) -> list[Range]
         low, high = found.get((number, -1)), found.get((number, 1))
         bounds = (low.at.strength if low else 0.0, high.at.strength if high else 0.0)
         grid = tuple(spaced(*bounds, settings.frame_count).tolist()) if bounds != (0.0, 0.0) else (0.0,)
-        ranges.append(Range(grid, low.stop if low else Stop.NOT_SEARCHED, high.stop if high else Stop.NOT_SEARCHED))
+        stops = (
+            end.stop if end else stuck.get((number, sign), Stop.NOT_SEARCHED) for end, sign in ((low, -1), (high, 1))
+        )
+        ranges.append(Range(grid, *stops))
     return ranges
 
 
@@ -106,10 +116,14 @@ def _goals(start: float, settings: Settings) -> list[Goal]:
     return goals
 
 
-def _strength_limit(job: Job, settings: Settings) -> float:
-    """The move's own end, or the latent limit in units of the latent's root mean square."""
+def _limits(job: Job, sign: int, settings: Settings) -> Limits:
+    """The side's own end, or the latent limit in units of the latent's root mean square."""
+    if isinstance(job.move, PathMove):
+        length, stop = job.move.end(sign)
+        return Limits(length, settings.pixel_limit, settings.evaluations, stop)
     end = job.move.strength_limit
-    return end if end is not None else settings.latent_limit * math.sqrt(job.latent.numel())
+    far = end if end is not None else settings.latent_limit * math.sqrt(job.latent.numel())
+    return Limits(far, settings.pixel_limit, settings.evaluations)
 
 
 def _published(stage: Stage, jobs: Sequence[Job], settings: Settings) -> list[Range]:

@@ -2,7 +2,8 @@
 
 They tell a classifier what its labels mean (counterfactual augmentation): the width of the heart, the content of an
 expert's box. Each kind of edit is made with both outcomes, so that having been edited does not by itself decide the label; their
-shares differ from those of films as they are, and a boxed film keeps its finding only unedited.
+shares differ from those of films as they are, and pasted health fits its border better than a pasted finding, which has
+fewer givers.
 """
 
 from dataclasses import dataclass

@@ -38,8 +38,8 @@ class Hardening:
     latent_noise: float = 0.0
     """Largest standard deviation of the noise on their latents; drawn anew for each image."""
     visible_step: float = 0.0
-    """Largest step that raises the loss before the image is drawn, as the largest change that it draws: of the mean of a
-    square of a 28th of the side. The step's direction is the gradient in the autoencoder's latent."""
+    """Largest step that raises the loss before the image is drawn, as the largest change that it draws (to within about a
+    quarter: scaled from one trial): of the mean of a square of a 28th of the side. The step's direction is the gradient in the autoencoder's latent."""
     step_chance: float = 0.5
     """Share of batches that take such a step."""
     confine_step: bool = False
@@ -230,14 +230,15 @@ def _within(autoencoder: Autoencoder, moves: Tensor, places: Float[Tensor, "b 1 
 
 @torch.no_grad()
 def _trial(autoencoder: Autoencoder, latents: Tensor, direction: Tensor) -> tuple[Tensor, Images]:
-    """A small step along `direction` and the change that it draws, in single precision as it is small."""
+    """A step along `direction` and the change that it draws, in single precision as it may be small."""
     unit = TRIAL * _root_mean_square(latents) * direction / _root_mean_square(direction).clamp_min(1e-12)
-    return unit, autoencoder.decode(latents + unit) - autoencoder.decode(latents)
+    with torch.autocast(latents.device.type, enabled=False):
+        return unit, autoencoder.decode(latents + unit) - autoencoder.decode(latents)
 
 
 def _peak(change: Images) -> Float[Tensor, " b"]:
     """Largest mean change of a square."""
-    squares: Tensor = F.avg_pool2d(change, change.shape[-1] // SQUARES)
+    squares: Tensor = F.avg_pool2d(change, max(1, change.shape[-1] // SQUARES))
     return squares.abs().amax((1, 2, 3)).clamp_min(1e-6)
 
 
