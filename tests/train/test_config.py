@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gifsplain.errors import ConfigurationError
-from gifsplain.train import config
+from gifsplain.train import classifier, config
 from gifsplain.train.autoencoder import AutoencoderTraining
 from gifsplain.train.classifier import ClassifierTraining
 from gifsplain.train.config import LoopConfig
@@ -140,13 +140,22 @@ def test_every_step_of_the_built_in_models_is_a_configuration_on_earlier_steps(m
     import make_models
 
     there: set[str] = set()
-    for name, folder, overrides in make_models.STEPS:
+
+    def check(step: tuple[str, str, tuple[str, ...]]) -> None:
+        name, folder, overrides = step
         values = make_models.read(name, Path("DATA"), Path("OUT"), overrides)
         kind = AutoencoderTraining if "model" in values else ClassifierTraining
-        made = config.to_dict(config.from_dict(kind, values))
-        used = {part.split("/")[1] for part in re.findall(r"OUT/[\w-]+", json.dumps(made))}
+        made = config.from_dict(kind, values)
+        if isinstance(made, ClassifierTraining):
+            classifier.check(made)
+        used = {part.split("/")[1] for part in re.findall(r"OUT/[\w-]+", json.dumps(config.to_dict(made)))}
         assert used <= there, (name, used - there)
         there.add(folder)
-    first, second, _, made_folder = make_models.BLENDED
+
+    for step in make_models.STEPS:
+        check(step)
+    first, second, _, blended = make_models.BLENDED
     assert {first, second} <= there
-    assert set(make_models.SHIPPED) <= there | {made_folder}
+    there.add(blended)
+    check(make_models.LAST)
+    assert set(make_models.SHIPPED) <= there
