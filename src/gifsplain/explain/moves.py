@@ -64,34 +64,6 @@ class LinearMove:
 
 
 @dataclass(frozen=True)
-class TrajectoryMove:
-    """A stored path `points[0] .. points[-1]` followed at equal spacing; strength is the point's index.
-
-    Between points the path is linear; negative strengths and those beyond the end continue the end segment's line.
-    """
-
-    points: Float[Tensor, "m ..."]
-    name: str
-    unit: str
-    slope: float | None = None
-    raw_unit: float | None = None
-
-    @property
-    def strength_limit(self) -> float:
-        """Index of the last point."""
-        return float(self.points.shape[0] - 1)
-
-    def apply(self, latent: Float[Tensor, "..."], strengths: Strengths) -> Latents:
-        """Displacement along the path, added to `latent`; `k ...`."""
-        last = self.points.shape[0] - 1
-        place = strengths.to(self.points)
-        low = place.floor().clamp(0, last - 1).long()
-        part = (place - low).reshape(-1, *[1] * latent.ndim)
-        path = torch.lerp(self.points[low], self.points[low + 1], part)
-        return latent.unsqueeze(0) + (path - self.points[0])
-
-
-@dataclass(frozen=True)
 class PathMove:
     """Two stored paths of displacements from the latent, one a side; linear between points, held at the ends."""
 

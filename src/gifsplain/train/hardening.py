@@ -39,7 +39,7 @@ class Hardening:
     """Largest standard deviation of the noise on their latents; drawn anew for each image."""
     visible_step: float = 0.0
     """Largest step that raises the loss before the image is drawn, as the largest change that it draws (to within about a
-    quarter: scaled from one trial): of the mean of a square of a 28th of the side. The step's direction is the gradient in the autoencoder's latent."""
+    quarter: scaled from one trial): of the mean of a square of a 28th of the side. Its direction is the latent's gradient."""
     step_chance: float = 0.5
     """Share of batches that take such a step."""
     confine_step: bool = False
@@ -144,7 +144,7 @@ class Hardener:
     def _response(
         self, autoencoder: Autoencoder, model: trained.ClassifierNet, evidence: Evidence, gradient: Tensor
     ) -> Tensor:
-        """How much less than `fall`, or more than twice as much, the logit falls on the way to a believable change."""
+        """How far the logit's fall on the way to a believable change lies outside one to two times its part of `falls`."""
         latents = evidence.latents.detach()
         unit, change = _trial(autoencoder, latents, -gradient)
         peak, mean = BELIEVABLE
