@@ -38,8 +38,11 @@ STEPS: tuple[Step, ...] = (
 """Configuration, output folder and overrides, in order; a folder's name is what later configurations call it."""
 BLENDED = ("classifier-visible", "classifier-edited", 0.6, "classifier-blended")
 """Weights between two steps, and the share of the second; chosen on val."""
-LAST: Step = ("classifier-answering", "classifier", ())
-"""As in `STEPS`: the shipped classifier."""
+LATER: tuple[Step, ...] = (
+    ("classifier-answering", "classifier-answering", ()),
+    ("classifier-outlined", "classifier", ()),
+)
+"""As in `STEPS`, after blending; the last is the shipped classifier."""
 SHIPPED = {"classifier": builtin.CLASSIFIER_FILE, "autoencoder": builtin.AUTOENCODER_FILE}
 """Output folder and the name of its model in the package."""
 
@@ -88,7 +91,8 @@ def main() -> None:
         run(step)
     first, second, share, blended = BLENDED
     blend_classifiers(options.output / first, options.output / second, share, options.output / blended)
-    run(LAST)
+    for step in LATER:
+        run(step)
     for folder, stem in SHIPPED.items():
         ship(options.output / folder, stem, options.weights)
     print("measure them: examples/measure_autoencoder.py, `gifsplain evaluate models`, then examples/write_cards.py")

@@ -12,9 +12,9 @@ from gifsplain.errors import ConfigurationError
 from gifsplain.models import trained
 from gifsplain.models.backbones import Classifier, ClassifierConfig, build_classifier
 from gifsplain.models.networks import AutoencoderConfig, build_autoencoder
-from gifsplain.train import losses
+from gifsplain.train import edits, losses
 from gifsplain.train.frame import FrameConfig, fit_frame
-from gifsplain.train.hardening import BELIEVABLE, Evidence, Hardener, Hardening, check_hardening
+from gifsplain.train.hardening import BELIEVABLE, Evidence, Hardener, Hardening, Wide, check_hardening
 from gifsplain.train.rows import DataConfig, SourceConfig
 
 SIZE = 32
@@ -33,6 +33,16 @@ def drawing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     card = {"name": "tiny", "kind": "autoencoder", "size": SIZE, "channels": 1}
     trained.save(folder, trained.AUTOENCODER, net, net.config.to_dict(), card)
     return folder
+
+
+@pytest.fixture
+def layered(tmp_path: Path) -> Path:
+    """A finished autoencoder with shading and deformation."""
+    torch.manual_seed(6)
+    net = fit_frame(build_autoencoder(TINY).eval(), torch.randn(20, 8, 4, 4), FrameConfig("local", layered=True))
+    card = {"name": "tiny", "kind": "autoencoder", "size": SIZE, "channels": 1}
+    trained.save(tmp_path, trained.AUTOENCODER, net, net.config.to_dict(), card)
+    return tmp_path
 
 
 @pytest.fixture
@@ -202,13 +212,10 @@ def test_step_raises_the_loss_and_draws_no_more_than_asked(drawing: Path, judge:
     assert float(costs[1].detach()) > float(costs[0].detach())
 
 
-def test_layers_are_each_asked_to_stay_inside(judge: Classifier, tmp_path: Path) -> None:
+def test_layers_are_each_asked_to_stay_inside(judge: Classifier, layered: Path) -> None:
     """The three energies of a layered latent, against a slow version from finite differences of the drawn image."""
-    torch.manual_seed(6)
-    net = fit_frame(build_autoencoder(TINY).eval(), torch.randn(20, 8, 4, 4), FrameConfig("local", layered=True))
-    card = {"name": "tiny", "kind": "autoencoder", "size": SIZE, "channels": 1}
-    trained.save(tmp_path, trained.AUTOENCODER, net, net.config.to_dict(), card)
-    hardener = make(Hardening(str(tmp_path), localise=1.0), judge)
+    hardener = make(Hardening(str(layered), localise=1.0), judge)
+    net = trained.load_autoencoder_net(layered)[0]
     evidence = hardener.evidence(torch.rand(1, 1, SIZE, SIZE), boxes(1))
     assert evidence is not None and evidence.latents.shape == (1, 11, 4, 4)
     found = misplaced(hardener, judge, evidence)
@@ -229,6 +236,92 @@ def test_layers_are_each_asked_to_stay_inside(judge: Classifier, tmp_path: Path)
     assert float(found.detach()) == pytest.approx(slow, rel=0.05)
 
 
+def middle(count: int) -> torch.Tensor:
+    """Where the widened target lies when no expert said."""
+    masks = torch.zeros(count, SIZE, SIZE)
+    masks[:, 8:24, 6:26] = 1
+    return masks
+
+
+def outlining(folder: Path, judge: Classifier, count: int) -> tuple[Hardener, Evidence]:
+    """Evidence of `count` boxed images of the first target and as many outlines of the second, unboxed one."""
+    hardener = make(Hardening(str(folder), localise=1.0, localised=count, outline=1.0, outlined=count), judge)
+    images = torch.nn.functional.avg_pool2d(torch.rand(count, 1, SIZE + 4, SIZE + 4), 5, 1)
+    evidence = hardener.evidence(images, boxes(count), Wide(1, middle(count)))
+    assert evidence is not None
+    return hardener, evidence
+
+
+def test_outline_compares_what_is_drawn_with_a_narrowing(judge: Classifier, layered: Path) -> None:
+    """Against finite differences: of the drawn image along the step, and of the edit that makes hearts narrower."""
+    hardener, evidence = outlining(layered, judge, 1)
+    assert evidence.targets.tolist() == [0, 1] and evidence.narrowing is not None
+    assert not evidence.narrowing[0].any()  # no outline is asked of the boxed one
+    found = float(hardener.explained(judge, evidence)["outline"].detach())
+    net = trained.load_autoencoder_net(layered)[0]
+    latents = evidence.latents.detach()[1:].requires_grad_(True)
+    (gradient,) = torch.autograd.grad(judge.raw_logits(net.decode_first_order(latents))[:, 1].sum(), latents)
+    move, rest = -(net.frame.from_frame(gradient) - net.frame.mean).detach(), latents.detach()
+    drawn = net.decode(rest)
+
+    def change(layer: slice) -> torch.Tensor:
+        part = torch.zeros_like(move)
+        part[:, layer] = move[:, layer]
+        part = part * 1e-2 / part.abs().max().clamp_min(1e-12)
+        ends = [net.decode(net.frame.to_frame(net.frame.from_frame(rest) + sign * part)) for sign in (1, -1)]
+        return (ends[0] - ends[1]) / 2e-2 * (move[:, layer].abs().max())
+
+    seen, hidden = change(slice(8, 9)) + change(slice(9, 11)), change(slice(0, 8))
+    narrower = [edits.rescaled(drawn, middle(1), torch.tensor([factor])) for factor in (0.99, 1 / 0.99)]
+    wanted = narrower[0] - narrower[1]
+    length = math.sqrt(float(seen.square().sum() + hidden.square().sum())) * float(wanted.norm())
+    assert found == pytest.approx(1 - float((seen * wanted).sum()) / length, abs=0.03)
+
+
+def test_a_logit_learns_to_mean_the_outline(judge: Classifier, layered: Path) -> None:
+    hardener, evidence = outlining(layered, judge, 3)
+    before = float(hardener.explained(judge, evidence)["outline"].detach())
+    optimizer = torch.optim.Adam(judge.parameters(), lr=3e-3)
+    for _ in range(40):
+        optimizer.zero_grad()
+        hardener.explained(judge, evidence)["outline"].backward()
+        optimizer.step()
+    assert float(hardener.explained(judge, evidence)["outline"].detach()) < before - 0.2
+
+
+def test_changes_are_alike_up_to_size() -> None:
+    ours, other = torch.rand(2, 1, 4, 4) - 0.5, torch.rand(2, 1, 4, 4) - 0.5
+    nothing = torch.zeros(2)
+    assert float(losses.unlike(ours, 3 * ours, nothing)) == pytest.approx(0, abs=1e-6)
+    assert float(losses.unlike(ours, -ours, nothing)) == pytest.approx(2)
+    assert float(losses.unlike(0 * ours, other, nothing)) == float(losses.unlike(ours, 0 * other, nothing)) == 1
+    hidden = torch.tensor([0.3, 2.0])
+    slow = []
+    for a, b, part in zip(ours, other, hidden.tolist(), strict=True):
+        whole = torch.cat([a.flatten(), torch.tensor([math.sqrt(part)])])  # the hidden part has a place of its own
+        wanted = torch.cat([b.flatten(), torch.zeros(1)])
+        slow.append(1 - float(torch.nn.functional.cosine_similarity(whole, wanted, dim=0)))
+    assert float(losses.unlike(ours, other, hidden)) == pytest.approx(sum(slow) / 2, abs=1e-5)
+
+
+def test_shading_step_moves_nothing_and_asks_the_widened_target_only(judge: Classifier, layered: Path) -> None:
+    hardener = make(Hardening(str(layered), 1.0, visible_step=0.2, step_chance=1.0, shade_chance=1.0), judge)
+    whole, cost, latents, asked = hardener.autoencoder, hardener._cost, [], []
+    hardener.autoencoder = replace(whole, decoder=lambda z: (latents.append(z.detach()), whole.decoder(z))[1])
+    hardener._cost = lambda images, labels: (asked.append(labels), cost(images, labels))[1]
+    torch.manual_seed(4)
+    hardener.harden(torch.rand(4, 1, SIZE, SIZE), torch.tensor([[1.0, 0.0]] * 4), boxes(4), 1)
+    moved = (latents[-1] - latents[-2]).abs().amax((0, 2, 3))  # what is drawn at last, against where it started
+    assert moved[-2:].max() == 0 < 1e-4 < moved[8]
+    assert asked[0][:, 0].isnan().all() and (asked[0][:, 1] == 0).all()
+
+
+@pytest.mark.parametrize("asked", [{"outline": 1.0}, {"shade_chance": 0.5}])
+def test_an_outline_needs_layers(judge: Classifier, drawing: Path, asked: dict[str, float]) -> None:
+    with pytest.raises(ConfigurationError, match=r"need an autoencoder with shading and deformation"):
+        make(Hardening(str(drawing), 0.5, localise=1.0, **asked), judge)
+
+
 def test_nothing_to_localise_without_boxes(drawing: Path, judge: Classifier) -> None:
     config = Hardening(str(drawing), localise=1.0)
     assert make(config, judge).evidence(torch.rand(2, 1, SIZE, SIZE), torch.zeros(2, 2, SIZE, SIZE)) is None
@@ -239,3 +332,9 @@ def test_nothing_to_localise_without_boxes(drawing: Path, judge: Classifier) -> 
         check_hardening(Hardening(localise=1.0), 2, boxes=True)
     with pytest.raises(ConfigurationError, match=r"one of hardening\.falls for each of 2 targets, got 1"):
         check_hardening(replace(config, response=1.0, falls=(1.0,)), 2, boxes=True)
+    drawing = Hardening("cxr", 0.5, localise=1.0, visible_step=0.1, outline=1.0, shade_chance=0.5)
+    check_hardening(drawing, 2, boxes=True, widened=True)
+    with pytest.raises(ConfigurationError, match=r"shade_chance needs .* edits\.widened_share"):
+        check_hardening(replace(drawing, outline=0.0), 2, boxes=True)
+    with pytest.raises(ConfigurationError, match=r"outline needs .* edits\.widened_share"):
+        check_hardening(replace(drawing, shade_chance=0.0), 2, boxes=True)

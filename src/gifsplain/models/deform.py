@@ -50,11 +50,21 @@ def warp_first_order(images: Images, velocity: Velocity) -> Images:
 
     Bilinear sampling has a kink at rest, so the derivative of `warp` itself is there one of the two one-sided differences.
     """
-    x, y = upsample(_faded(velocity), images.shape[-2:]).split(1, dim=1)
+    return images + warped_change(images, velocity)
+
+
+def warped_change(images: Images, velocity: Velocity) -> Images:
+    """What `warp_first_order` adds to the images; exact for small velocities, which a difference of images is not."""
+    return change_first_order(images, upsample(_faded(velocity), images.shape[-2:]))
+
+
+def change_first_order(images: Images, displacement: Float[Tensor, "b 2 h w"]) -> Images:
+    """Change of images that are sampled at a displacement in pixels (x, y), to first order in it."""
+    x, y = displacement.split(1, dim=1)
     padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
     across = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / 2
     down = (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) / 2
-    moved: Tensor = images + across * x + down * y
+    moved: Tensor = across * x + down * y
     return moved
 
 

@@ -19,7 +19,7 @@ from gifsplain.train import config as configuration
 from gifsplain.train.augment import AugmentConfig, draw_affines, expose, warp
 from gifsplain.train.config import LoopConfig
 from gifsplain.train.edits import Batch, EditsConfig, check_edits, edit
-from gifsplain.train.hardening import Evidence, Hardener, Hardening, check_hardening
+from gifsplain.train.hardening import Evidence, Hardener, Hardening, Wide, check_hardening
 from gifsplain.train.rows import DataConfig
 from gifsplain.types import Images, ScoreMeaning
 
@@ -114,6 +114,7 @@ class Objective(nn.Module):
             self.train()
             total = total + config.hardening.localise * terms["misplaced"]
             total = total + config.hardening.response * terms.get("response", 0.0)
+            total = total + config.hardening.outline * terms.get("outline", 0.0)
         return {"loss": total, **terms}
 
 
@@ -153,14 +154,15 @@ class ClassifierTask:
         rows = self._rows(step)
         images, labels, masks, usual = self._batch(rows)
         teachers = self.hardener.imitated(images)
-        evidence = self.hardener.evidence(images, masks)
+        wide = Wide(self.widened, usual) if self.widened is not None and usual is not None else None
+        evidence = self.hardener.evidence(images, masks, wide)
         edited = None
         if masks is not None:
             untouched = torch.zeros(len(images), dtype=torch.bool, device=images.device)
             parts = torch.from_numpy(self.dataset.table.parts[rows]).to(images.device)
             made = edit(Batch(images, labels, masks, untouched, parts), usual, config.edits, self.widened)
             images, labels, masks, edited, _ = made
-        images, labels = self.hardener.harden(images, labels, masks)
+        images, labels = self.hardener.harden(images, labels, masks, self.widened)
         images = images.contiguous(memory_format=torch.channels_last)
         self.objective.train()
         terms = self.objective(images, labels, masks, teachers, evidence, edited)
@@ -297,7 +299,8 @@ def check(config: ClassifierTraining) -> None:
         raise ConfigurationError(f"boxes need a built-in backbone, got {config.backbone}; leave boxes out")
     if config.frozen and ":" in config.backbone:
         raise ConfigurationError(f"frozen needs a built-in backbone, got {config.backbone}; leave frozen out")
-    check_hardening(config.hardening, len(config.data.targets), boxes=config.boxes is not None)
+    widened = bool(config.edits.widened_share)
+    check_hardening(config.hardening, len(config.data.targets), boxes=config.boxes is not None, widened=widened)
     check_edits(config.edits, config.data.targets, boxes=config.boxes is not None)
 
 

@@ -70,7 +70,15 @@ def edit(batch: Batch, usual: Float[Tensor, "b s s"] | None, config: EditsConfig
 def rescaled(images: Images, masks: Float[Tensor, "b s s"], factors: Float[Tensor, " b"]) -> Images:
     """What lies in the boxes is stretched `factors` times around the box's middle, less towards its sides and beyond."""
     side = images.shape[-1]
-    places = torch.arange(side, device=images.device, dtype=images.dtype)
+    source = stretching(masks, factors).to(images)
+    ahead = (torch.arange(side, device=images.device, dtype=images.dtype) + 0.5) * (2 / side) - 1
+    grid = torch.stack([ahead[None, None, :] + source * (2 / side), ahead[None, :, None].expand_as(source)], -1)
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+def stretching(masks: Float[Tensor, "b s s"], factors: Float[Tensor, " b"]) -> Float[Tensor, "b s s"]:
+    """How many pixels to the right of its own place `rescaled` takes each pixel from; all 0 without a box."""
+    places = torch.arange(masks.shape[-1], device=masks.device, dtype=masks.dtype)
     weights = masks / masks.sum((1, 2), keepdim=True).clamp_min(1e-6)
     middles, halves = [], []
     for axis in (1, 2):  # a box is uniform: half its side is sqrt(3) standard deviations
@@ -81,10 +89,7 @@ def rescaled(images: Images, masks: Float[Tensor, "b s s"], factors: Float[Tenso
     across, down = places - middles[0], places - middles[1]
     fade = _fade(across / (halves[0] * factors[:, None].clamp_min(1)))[:, None, :]
     fade = fade * _fade(down / halves[1])[:, :, None]
-    source = (1 / factors - 1)[:, None, None] * across[:, None, :] * fade
-    ahead = (places + 0.5) * (2 / side) - 1
-    grid = torch.stack([ahead[None, None, :] + source * (2 / side), ahead[None, :, None].expand_as(source)], -1)
-    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    return (1 / factors - 1)[:, None, None] * across[:, None, :] * fade
 
 
 def _fade(shares: Tensor) -> Tensor:

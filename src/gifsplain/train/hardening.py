@@ -11,11 +11,11 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from gifsplain.errors import ConfigurationError
-from gifsplain.models import deform, load, trained
+from gifsplain.models import deform, load, trained, wrap
 from gifsplain.models.networks import LAYERS
 from gifsplain.models.networks import Autoencoder as FramedAutoencoder
 from gifsplain.models.protocols import Autoencoder
-from gifsplain.train import losses
+from gifsplain.train import losses, outline
 from gifsplain.train.rows import DataConfig
 from gifsplain.types import Images
 
@@ -42,6 +42,9 @@ class Hardening:
     quarter: scaled from one trial): of the mean of a square of a 28th of the side. Its direction is the latent's gradient."""
     step_chance: float = 0.5
     """Share of batches that take such a step."""
+    shade_chance: float = 0.0
+    """Share of those steps that go through code and shading alone, anywhere, against the target `edits.widened` alone: its
+    outline shall tell, not how bright it is."""
     confine_step: bool = False
     """Keep that step out of the expert boxes: inside them a change shall change the score."""
     localise: float = 0.0
@@ -49,6 +52,10 @@ class Hardening:
     reasons, as Ross et al. 2017 ask of the input's gradient."""
     localised: int = 8
     """Most images of a batch for which that gradient is taken; each for one of its boxed targets."""
+    outline: float = 0.0
+    """Weight of a term that wants what lowering the target `edits.widened` draws to look like making it narrower."""
+    outlined: int = 2
+    """Images of a batch for which that term is taken, beside `localised`; with the usual box where experts drew none."""
     response: float = 0.0
     """Weight of a term that wants the logit of those images to fall in proportion to what is drawn, along the straight
     path that this gradient gives (compare local linearity, Qin et al. 2019)."""
@@ -73,6 +80,15 @@ class Evidence(NamedTuple):
     targets: Int[Tensor, " k"]
     regions: Float[Tensor, "k h w"]
     """1 in the places of the latent's grid that a box of the target covers, 0 elsewhere."""
+    narrowing: Float[Tensor, "k 2 s s"] | None = None
+    """Where each pixel is taken from when the target is made narrower, in pixels (x, y); for the last ones only, else 0."""
+
+
+class Wide(NamedTuple):
+    """The target that is a matter of width, and where it lies in images without a box of it."""
+
+    target: int
+    usual: Float[Tensor, "b s s"]
 
 
 class Hardener:
@@ -83,11 +99,18 @@ class Hardener:
         self.teachers = [fabric.to_device(_teacher(name, rows)) for name in config.teachers]
         needed = config.reconstructed or config.localise
         self.autoencoder = _autoencoder(config.autoencoder, rows, fabric) if needed else None
+        if (config.outline or config.shade_chance) and not _layered(self.autoencoder):
+            raise ConfigurationError(
+                f"hardening.outline and hardening.shade_chance need an autoencoder with shading and deformation, "
+                f"{config.autoencoder} has none; train one with frame.layered"
+            )
 
-    def harden(self, images: Images, labels: Tensor, masks: Tensor | None = None) -> tuple[Images, Tensor]:
+    def harden(
+        self, images: Images, labels: Tensor, masks: Tensor | None = None, widened: int | None = None
+    ) -> tuple[Images, Tensor]:
         """The batch to train on; labels change where images are mixed. `masks`: boxes of each target, image size."""
         if self.autoencoder is not None and self.config.reconstructed:
-            images = self._redraw(self.autoencoder, images, labels, masks)
+            images = self._redraw(self.autoencoder, images, labels, masks, widened)
         if self.config.adversarial:
             images = self._worst_step(images, labels)
         if self.config.mixup and float(torch.rand(())) < 0.5:
@@ -102,44 +125,48 @@ class Hardener:
         with self.fabric.autocast():
             return torch.stack([teacher.raw_logits(images).float() for teacher in self.teachers]).mean(0)
 
-    def evidence(self, images: Images, masks: Tensor | None) -> Evidence | None:
-        """Latents of boxed images, for one boxed target each; None where nothing is to be localised."""
+    def evidence(self, images: Images, masks: Tensor | None, wide: Wide | None = None) -> Evidence | None:
+        """Latents of boxed images, for one boxed target each; None where nothing is to be localised.
+
+        With `wide` (and `outline`) the last ones are of images that were drawn for the widened target, boxed or not.
+        """
         if not self.config.localise or self.autoencoder is None or masks is None:
             return None
         boxed = masks.flatten(2).sum(2) > 0
         rows = boxed.any(1).nonzero().flatten()
         rows = rows[torch.randperm(len(rows), device=rows.device)[: self.config.localised]]
+        targets = torch.multinomial(boxed[rows].float(), 1).flatten() if len(rows) else rows
+        places, narrowing = masks[rows, targets], None
+        if wide is not None and self.config.outline:
+            more = torch.randperm(len(images), device=images.device)[: self.config.outlined]
+            theirs = torch.where(boxed[more, wide.target][:, None, None], masks[more, wide.target], wide.usual[more])
+            rows, places = torch.cat([rows, more]), torch.cat([places, theirs])
+            targets = torch.cat([targets, torch.full_like(more, wide.target)])
+            narrowing = outline.narrowing(len(rows), theirs)
         if not len(rows):
             return None
-        targets = torch.multinomial(boxed[rows].float(), 1).flatten()
         with torch.no_grad(), self.fabric.autocast():
             latents = self.autoencoder.encode(images[rows]).float()
         if self.config.latent_noise:
             latents = latents + torch.randn_like(latents) * self.config.latent_noise * _any_part(latents)
-        return Evidence(latents, targets, _places(masks[rows, targets][:, None], latents)[:, 0])
+        return Evidence(latents, targets, _places(places[:, None], latents)[:, 0], narrowing)
 
     def explained(self, model: trained.ClassifierNet, evidence: Evidence) -> dict[str, Tensor]:
         """Terms about Latent Shift's straight path: how far the move lies outside the boxes, how the logit answers it."""
         if self.autoencoder is None:
             raise AssertionError("evidence exists only with an autoencoder")
-        misplaced, gradient = self._misplaced(self.autoencoder, model, evidence)
-        terms = {"misplaced": misplaced}
-        if self.config.response:
-            terms["response"] = self._response(self.autoencoder, model, evidence, gradient)
-        return terms
-
-    def _misplaced(
-        self, autoencoder: Autoencoder, model: trained.ClassifierNet, evidence: Evidence
-    ) -> tuple[Tensor, Tensor]:
-        """How far the move that the gradient gives lies outside the boxes, which can be differentiated; and the gradient."""
         moved = evidence.latents.requires_grad_(True)
-        net = _own(autoencoder)
-        drawn = _decode_first_order(autoencoder, moved)
+        drawn = _decode_first_order(self.autoencoder, moved)
         chosen = model.raw_logits(drawn).float().gather(1, evidence.targets[:, None]).sum()
-        (gradient,) = torch.autograd.grad(chosen, moved, create_graph=True)
-        layers = _changes(net, gradient, drawn.detach(), evidence.regions.shape[-2:])
-        inside = [losses.energy_inside(energy, evidence.regions) for energy in layers]
-        return torch.stack(inside).mean(), gradient.detach()
+        (gradient,) = torch.autograd.grad(chosen, moved, create_graph=True)  # so that the terms can be differentiated
+        drawn, net = drawn.detach(), _own(self.autoencoder)
+        layers = _changes(net, gradient, drawn, evidence.regions.shape[-2:])
+        terms = {"misplaced": torch.stack([losses.energy_inside(one, evidence.regions) for one in layers]).mean()}
+        if evidence.narrowing is not None and net is not None:
+            terms["outline"] = outline.unlike_narrowing(net, moved.detach(), gradient, drawn, evidence.narrowing)
+        if self.config.response:
+            terms["response"] = self._response(self.autoencoder, model, evidence, gradient.detach())
+        return terms
 
     def _response(
         self, autoencoder: Autoencoder, model: trained.ClassifierNet, evidence: Evidence, gradient: Tensor
@@ -159,7 +186,9 @@ class Hardener:
         start, end = logits.gather(1, evidence.targets.repeat(2)[:, None])[:, 0].chunk(2)
         return losses.proportionate(start - end, share * wanted)
 
-    def _redraw(self, autoencoder: Autoencoder, images: Images, labels: Tensor, masks: Tensor | None) -> Images:
+    def _redraw(
+        self, autoencoder: Autoencoder, images: Images, labels: Tensor, masks: Tensor | None, widened: int | None
+    ) -> Images:
         """Some images become what the autoencoder draws of them, from latents that were moved a little."""
         config, count = self.config, round(self.config.reconstructed * images.shape[0])
         chosen = torch.randperm(images.shape[0], device=images.device)[:count]
@@ -168,10 +197,13 @@ class Hardener:
         if config.latent_noise:
             latents = latents + torch.randn_like(latents) * config.latent_noise * _any_part(latents)
         if config.visible_step and float(torch.rand(())) < config.step_chance:
-            outside = None
-            if config.confine_step and masks is not None:
-                outside = 1 - _places(masks[chosen].amax(1, keepdim=True), latents)
-            latents = latents + self._visible_step(autoencoder, latents, labels[chosen], outside)
+            if widened is not None and config.shade_chance and float(torch.rand(())) < config.shade_chance:
+                step = self._visible_step(autoencoder, latents, _only(labels[chosen], widened), moving=False)
+            else:
+                confined = config.confine_step and masks is not None
+                outside = 1 - _places(masks[chosen].amax(1, keepdim=True), latents) if confined else None
+                step = self._visible_step(autoencoder, latents, labels[chosen], outside)
+            latents = latents + step
         with torch.no_grad(), self.fabric.autocast():
             drawn = autoencoder.decode(latents).float().clamp(0, 1)
         images = images.clone()
@@ -179,14 +211,22 @@ class Hardener:
         return images
 
     def _visible_step(
-        self, autoencoder: Autoencoder, latents: Tensor, labels: Tensor, outside: Tensor | None
+        self,
+        autoencoder: Autoencoder,
+        latents: Tensor,
+        labels: Tensor,
+        outside: Tensor | None = None,
+        *,
+        moving: bool = True,
     ) -> Tensor:
-        """A step against the averaged classifier, so long that what it draws can (nearly) be seen."""
+        """A step against the averaged classifier, so long that what it draws can (nearly) be seen; `moving`: also by
+        deformation, where the latent has it."""
         moved = latents.requires_grad_(True)
         with self.fabric.autocast():
             before = _decode_first_order(autoencoder, moved).float().clamp(0, 1)
         (gradient,) = torch.autograd.grad(self._cost(before, labels), moved)
         latents.requires_grad_(False)
+        gradient = gradient if moving else _still(gradient)
         gradient = gradient if outside is None else _within(autoencoder, gradient, outside)
         unit, change = _trial(autoencoder, latents, gradient)
         wanted = self.config.visible_step * torch.rand(len(latents), device=latents.device)
@@ -228,6 +268,18 @@ def _within(autoencoder: Autoencoder, moves: Tensor, places: Float[Tensor, "b 1 
     return moves * places if frame is None else frame.unshift(frame.shift(moves) * places)
 
 
+def _still(moves: Tensor) -> Tensor:
+    """The part of a layered latent's move that deforms nothing: the frame mixes only channels of the code."""
+    return torch.cat([moves[:, : -LAYERS[1]], torch.zeros_like(moves[:, -LAYERS[1] :])], 1)
+
+
+def _only(labels: Float[Tensor, "b t"], target: int) -> Float[Tensor, "b t"]:
+    """All other labels unknown."""
+    chosen = torch.full_like(labels, float("nan"))
+    chosen[:, target] = labels[:, target]
+    return chosen
+
+
 @torch.no_grad()
 def _trial(autoencoder: Autoencoder, latents: Tensor, direction: Tensor) -> tuple[Tensor, Images]:
     """A step along `direction` and the change that it draws, in single precision as it may be small."""
@@ -260,6 +312,11 @@ def _places(masks: Float[Tensor, "b 1 s s"], latents: Float[Tensor, "b c h w"]) 
     return (2 * F.adaptive_avg_pool2d(masks, (latents.shape[2], latents.shape[3]))).clamp(max=1)
 
 
+def _layered(autoencoder: Autoencoder | None) -> bool:
+    net = _own(autoencoder) if autoencoder is not None else None
+    return net is not None and net.config.layered
+
+
 def _own(autoencoder: Autoencoder) -> FramedAutoencoder | None:
     net = getattr(autoencoder, "net", None)
     return net if isinstance(net, FramedAutoencoder) else None
@@ -273,13 +330,13 @@ def _changes(
     if net is None or not net.config.layered:
         return [moves.square().sum(1)]
     code, shading, velocity = moves.split([net.config.bottleneck[0], *LAYERS], dim=1)
-    deformed = deform.warp_first_order(drawn, velocity) - drawn
+    deformed = deform.warped_change(drawn, velocity)
     seen = deform.cell_means(deformed.square(), grid)
     return [code.square().sum(1), shading.square().sum(1), seen.sum(1)]
 
 
-def check_hardening(config: Hardening, targets: int, *, boxes: bool) -> None:
-    """Refuse halves of settings; `boxes`: expert boxes are given."""
+def check_hardening(config: Hardening, targets: int, *, boxes: bool, widened: bool = False) -> None:
+    """Refuse halves of settings; `boxes`: expert boxes are given, `widened`: a target's width is edited."""
     if config.response and (not config.localise or len(config.falls) != targets):
         raise ConfigurationError(
             f"hardening.response needs hardening.localise and one of hardening.falls for each of {targets} targets, "
@@ -287,6 +344,10 @@ def check_hardening(config: Hardening, targets: int, *, boxes: bool) -> None:
         )
     if (config.reconstructed or config.localise) and not config.autoencoder:
         raise ConfigurationError("hardening.reconstructed and hardening.localise need hardening.autoencoder")
+    if config.shade_chance and not (config.visible_step and widened):
+        raise ConfigurationError("hardening.shade_chance needs hardening.visible_step and edits.widened_share")
+    if config.outline and not (config.localise and widened):
+        raise ConfigurationError("hardening.outline needs hardening.localise and edits.widened_share")
     if (config.localise or config.confine_step) and not boxes:
         raise ConfigurationError("hardening.localise and hardening.confine_step need boxes")
     if bool(config.imitation) != bool(config.teachers):
@@ -297,7 +358,7 @@ def _teacher(name: str, rows: DataConfig) -> trained.ClassifierNet:
     net, _ = trained.load_classifier_net(Path(name))
     if net.config.targets != rows.targets:
         raise ConfigurationError(f"teacher {name} has the targets {net.config.targets}, expected {rows.targets}")
-    return net
+    return wrap.place(net)  # folded: it only predicts
 
 
 def _autoencoder(name: str, rows: DataConfig, fabric: Fabric) -> Autoencoder:
