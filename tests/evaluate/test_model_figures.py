@@ -105,6 +105,25 @@ def test_reconstruction_and_reach_by_group() -> None:
     assert model_figures.methods_of(explained) == ["one", "two"]
 
 
+def test_auto_is_the_line_or_the_steps_where_only_they_reach() -> None:
+    line = [(True, 0.1), (False, 0.2), (False, 0.3)]
+    steps = [(True, 0.01), (True, 0.02), (False, 0.03)]
+    table = pd.DataFrame(
+        [
+            {"case": case, "target": "A", "method": method, "reached": reached, "peak": peak, "seconds": seconds}
+            for method, made, seconds in (("latentshift", line, 1.0), ("latentshift-steps", steps, 2.0))
+            for case, (reached, peak) in zip("abc", made, strict=True)
+        ]
+    )
+    found = model_figures.with_auto(table.sample(frac=1, random_state=0))
+    auto = found[found["method"] == "auto"].set_index("case").sort_index()
+    assert [tuple(row) for row in auto[["reached", "peak", "seconds"]].to_numpy()] == [
+        (True, 0.1, 1.0), (True, 0.02, 3.0), (False, 0.3, 3.0)
+    ]  # fmt: skip
+    assert len(model_figures.with_auto(table[:4])) == 4  # not the same cases by both
+    assert not len(model_figures.with_auto(table[:0]))
+
+
 def test_sheets_show_marked_cases_first(world: World) -> None:
     setup = world(split="test", targets=("Mass",))
     paths = sheets.run(sheets.SheetsConfig(setup, images=3, rows=2))

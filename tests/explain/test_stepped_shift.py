@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -129,6 +130,29 @@ def test_a_turned_path_reaches_what_the_straight_one_does_not() -> None:
     assert abs(float(straight.frames[0].flatten()[1]) - 0.5) < 1e-6
     advice = next(check for check in straight.checks if check.name == "wanted_change").text
     assert "latentshift-steps" in advice
+
+
+def test_auto_takes_steps_only_where_the_line_does_not_reach_and_steps_do() -> None:
+    models, shown = valley(), [picture(i) for i in range(3)]
+    for i, (first, second) in enumerate([(0.5, 0.5), (0.5, 0.3), (0.5, 0.5)]):
+        shown[i].pixels.fill_(0.5)
+        shown[i].pixels.flatten()[:2] = torch.tensor([first, second])  # the second film's slope is steep from the start
+    wanted = Settings(pixel_limit=0.05)
+    line, steps, auto = (
+        explain_with(name, models, shown, ["A"], wanted, cases=["a", "b", "c"])
+        for name in ("latentshift", "latentshift-steps", "auto")
+    )
+    assert [one.stop is Stop.REACHED for one in line] == [False, True, False]
+    assert all(one.stop is Stop.REACHED for one in steps)
+    assert [(one.case, one.method) for one in auto] == [
+        ("a", "latentshift-steps"), ("b", "latentshift"), ("c", "latentshift-steps")
+    ]  # fmt: skip
+    for chosen, like in zip(auto, [steps[0], line[1], steps[2]], strict=True):
+        torch.testing.assert_close(chosen.frames, like.frames)
+    narrow = replace(wanted, pixel_limit=1e-5)  # nobody reaches: the published method's own answer stays
+    assert {one.method for one in explain_with("auto", models, shown, ["A"], narrow)} == {"latentshift"}
+    published = replace(wanted, policy="latentshift-0.0.6")
+    assert {one.method for one in explain_with("auto", models, shown, ["A"], published)} == {"latentshift"}
 
 
 class OfMean(nn.Module):

@@ -37,7 +37,12 @@ def explain(
     *,
     target: TargetOption = [],  # noqa: B006
     output: OutputOption = Path("gifsplain-out"),
-    method: Annotated[str, typer.Option(help="See `gifsplain models methods`.")] = "latentshift",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="auto: latentshift, or latentshift-steps where only that reaches; or see `gifsplain models methods`."
+        ),
+    ] = "auto",
     classifier: ClassifierOption = "cxr",
     autoencoder: AutoencoderOption = "cxr",
     resize: ResizeOption = False,
@@ -135,5 +140,7 @@ def demo(
 
     cases = find_cases([chest_radiograph()])
     with console.progress(1, "explaining") as advance:
-        done = list(explain_files(load_models(), cases, target, Settings(), Output(output), started=advance))
+        done = list(
+            explain_files(load_models(), cases, target, Settings(), Output(output), method="auto", started=advance)
+        )
     console.finish(done, open_report=open_report)

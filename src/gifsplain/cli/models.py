@@ -58,6 +58,7 @@ def check(name: str, kind: KindOption = "classifier") -> None:
 def methods() -> None:
     """List the methods that `--method` takes."""
     from gifsplain.cli import console
-    from gifsplain.explain.methods import METHODS
+    from gifsplain.explain.methods import AUTO, METHODS
 
-    console.table([("name", "what it is"), *((name, method.summary) for name, method in METHODS.items())])
+    auto = (AUTO, "latentshift; latentshift-steps where only that reaches the wanted change")
+    console.table([("name", "what it is"), auto, *((name, method.summary) for name, method in METHODS.items())])

@@ -20,7 +20,7 @@ from gifsplain.evaluate import bootstrap, cases, parts, quality
 from gifsplain.evaluate.config import Setup
 from gifsplain.evaluate.discrimination import auc
 from gifsplain.evaluate.layers import classifier_features
-from gifsplain.explain.methods import explain_with
+from gifsplain.explain.methods import AUTO, explain_with
 from gifsplain.models.protocols import Pair
 from gifsplain.types import Explanation, Stop
 
@@ -68,7 +68,7 @@ def run(config: ModelFiguresConfig, progress: parts.Progress | None = None) -> t
     rows = rows.join(facts[columns], on="case")
     rows["measured"] = rows["case"].isin(known)
     explained = _explain_positives(config, pair, own, rows, progress)
-    return rows, explained
+    return rows, with_auto(explained)
 
 
 def _image_rows(pair: Pair, group: Sequence[parts.Unit]) -> list[list[parts.Row]]:
@@ -123,6 +123,25 @@ def _explain_positives(
 
     folder = setup.out / "models" / "explanations"
     return parts.run_parts(folder, units, compute, chunk=setup.batch, progress=progress).frame
+
+
+def with_auto(explained: Table) -> Table:
+    """The rows and, where both are there, what `methods.explain_with` would have made of them under the name `auto`.
+
+    The line's row, or the steps' where only they reached; seconds of both where both had to be tried.
+    """
+    line, steps = (
+        explained[explained["method"] == name].set_index(["target", "case"]) if len(explained) else explained
+        for name in ("latentshift", "latentshift-steps")
+    )
+    if not len(line) or not len(steps) or set(line.index) != set(steps.index):
+        return explained
+    steps = steps.loc[line.index]
+    reached = line["reached"].astype(bool)
+    seconds = line["seconds"] + steps["seconds"].where(~reached, 0.0)
+    chosen = line.where(reached | ~steps["reached"].astype(bool), steps)
+    auto = chosen.assign(method=AUTO, seconds=seconds).reset_index()
+    return pd.concat([explained, auto[list(explained.columns)]], ignore_index=True)
 
 
 def _seen(own: Sequence[cases.Case], rows: Table, target: str) -> list[cases.Case]:

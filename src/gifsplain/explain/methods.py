@@ -15,7 +15,7 @@ from gifsplain.explain.run import explain
 from gifsplain.explain.settings import Settings
 from gifsplain.explain.stepped_shift import SteppedLatentShift
 from gifsplain.models.protocols import Pair
-from gifsplain.types import Explanation, Picture
+from gifsplain.types import Explanation, Picture, Stop
 
 Build = Callable[[Pair, Settings], tuple[Pair, DirectionFinder]]
 """A finder for a pair, and the pair that it works in (a style view, an identity autoencoder), mostly the same one."""
@@ -92,6 +92,12 @@ METHODS: Mapping[str, Method] = {
 }
 
 
+AUTO = "auto"
+"""Not a method of its own: `latentshift`, and `latentshift-steps` where only that reaches the wanted change."""
+GOES_ON = (Stop.TURNED, Stop.PIXEL_LIMIT, Stop.LATENT_LIMIT, Stop.STRENGTH_LIMIT, Stop.BUDGET)
+"""Ends of the straight path beyond which a bent one may lead."""
+
+
 def explain_with(
     name: str,
     pair: Pair,
@@ -103,9 +109,35 @@ def explain_with(
 ) -> list[Explanation]:
     """Explanations by the method called `name`, case by case, then target by target.
 
+    `auto` is the straight path of Latent Shift; where it ends before the wanted change, steps are tried, and stand in its
+    place if they reach it. Each explanation says by which of the two it was made.
+
     Raises:
         InputError: When no method goes by that name.
     """
+    if name == AUTO:
+        return _line_or_steps(pair, pictures, targets, settings, cases)
     if name not in METHODS:
-        raise InputError(f"no method is called {name!r}; there are {', '.join(METHODS)}")
+        raise InputError(f"no method is called {name!r}; there are {AUTO}, {', '.join(METHODS)}")
     return METHODS[name].explain(pair, pictures, targets, settings, cases)
+
+
+def _line_or_steps(
+    pair: Pair,
+    pictures: Sequence[Picture],
+    targets: Sequence[str],
+    settings: Settings,
+    cases: Sequence[str] | None,
+) -> list[Explanation]:
+    lines = METHODS["latentshift"].explain(pair, pictures, targets, settings, cases)
+    if settings.policy != "exact" or settings.strengths is not None:
+        return lines
+    chosen = []
+    for i, line in enumerate(lines):
+        made = line
+        if line.stop in GOES_ON:
+            picture = pictures[i // len(targets)]
+            (steps,) = METHODS["latentshift-steps"].explain(pair, [picture], [line.target], settings, [line.case])
+            made = steps if steps.stop is Stop.REACHED else line
+        chosen.append(made)
+    return chosen

@@ -200,8 +200,9 @@ class Hardener:
             if widened is not None and config.shade_chance and float(torch.rand(())) < config.shade_chance:
                 step = self._visible_step(autoencoder, latents, _only(labels[chosen], widened), moving=False)
             else:
-                confined = config.confine_step and masks is not None
-                outside = 1 - _places(masks[chosen].amax(1, keepdim=True), latents) if confined else None
+                outside = None
+                if config.confine_step and masks is not None:
+                    outside = 1 - _places(masks[chosen].amax(1, keepdim=True), latents)
                 step = self._visible_step(autoencoder, latents, labels[chosen], outside)
             latents = latents + step
         with torch.no_grad(), self.fabric.autocast():

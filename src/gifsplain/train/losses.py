@@ -103,7 +103,8 @@ def unlike(ours: Images, wanted: Images, hidden: Float[Tensor, " b"]) -> Scalar:
     `hidden` is the squared length of a part of ours that is at a right angle to both. 1 where either is nothing.
     """
     lengths = (ours.square().flatten(1).sum(1) + hidden + 1e-20).sqrt() * wanted.flatten(1).norm(dim=1)
-    return (1 - (ours * wanted).flatten(1).sum(1) / lengths.clamp_min(1e-12)).mean()
+    unlikeness: Tensor = 1 - (ours * wanted).flatten(1).sum(1) / lengths.clamp_min(1e-12)
+    return unlikeness.mean()
 
 
 def proportionate(falls: Float[Tensor, " b"], wanted: Float[Tensor, " b"]) -> Scalar:
