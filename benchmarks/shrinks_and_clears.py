@@ -34,27 +34,45 @@ def half_width(profile: Tensor, threshold: Tensor) -> int:
     return int(outside[0]) if len(outside) else len(profile)
 
 
-def width_ratio(before: Tensor, after: Tensor, box: tuple[int, int, int, int]) -> float:
-    """Width of the silhouette in `after` over that in `before`; images `h w`."""
+def half_widths(before: Tensor, after: Tensor, box: tuple[int, int, int, int]) -> NDArray[np.float64]:
+    """Pixels from the box's middle to the silhouette's end, left and right side of the image, before and after; `h w`."""
     left, top, right, bottom = box
     height, width = bottom - top, right - left
     rows = slice(top + round(0.35 * height), top + round(0.7 * height))
     start, stop = max(0, left - width // 10), min(before.shape[1], right + width // 10)
     middle = (left + right) // 2 - start
     profiles = [image[rows, start:stop].mean(0) for image in (before, after)]
-    widths = np.zeros(2)
-    for side in (lambda p: p[: middle + 1].flip(0), lambda p: p[middle:]):
+    widths = np.zeros((2, 2))
+    for number, side in enumerate((lambda p: p[: middle + 1].flip(0), lambda p: p[middle:])):
         parts = [side(profile) for profile in profiles]
         threshold = (parts[0][: max(3, len(parts[0]) // 4)].mean() + parts[0].min()) / 2
-        widths += [half_width(part, threshold) for part in parts]
-    return float(widths[1] / max(widths[0], 1))
+        widths[number] = [half_width(part, threshold) for part in parts]
+    return widths
+
+
+def width_ratio(before: Tensor, after: Tensor, box: tuple[int, int, int, int]) -> float:
+    """Width of the silhouette in `after` over that in `before`."""
+    old, new = half_widths(before, after, box).sum(0)
+    return float(new / max(old, 1))
+
+
+def around(mask: Tensor) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of a box."""
+    down, across = mask.nonzero().T
+    return int(across.min()), int(down.min()), int(across.max()) + 1, int(down.max()) + 1
+
+
+def sides(made: Explanation, mask: Tensor) -> NDArray[np.float64]:
+    """How far each side of the silhouette has come in at the end, as a part of its width; image's left, image's right."""
+    before, after = (made.frames[i][0].clamp(0, 1) for i in (made.baseline, 0))
+    widths = half_widths(before, after, around(mask))
+    return (widths[:, 0] - widths[:, 1]) / max(widths[:, 0].sum(), 1)
 
 
 def effect(target: str, made: Explanation, frame: int, mask: Tensor) -> float:
     """Ratio of the silhouette's widths, or mean change of the box's lower half; of one frame against the baseline."""
     before, after = (made.frames[i][0].clamp(0, 1) for i in (made.baseline, frame))
-    down, across = mask.nonzero().T
-    box = int(across.min()), int(down.min()), int(across.max()) + 1, int(down.max()) + 1
+    box = around(mask)
     if target == "Cardiomegaly":
         return width_ratio(before, after, box)
     lower = mask.clone()
@@ -89,12 +107,13 @@ def main() -> None:
         marked = cases.draw(cases.marked(setup, pool, target), options.limit, 0)
         names = [case.key for case in marked]
         pictures = cases.as_pictures(cases.load_pictures(marked, pair.classifier.card), names)
-        rows = []
+        rows, moved = [], []
         found = explain_with(options.method, pair, pictures, [target, other], Settings(), cases=names)
         for case, made, control in zip(marked, found[::2], found[1::2], strict=True):
             mask = cases.expert_mask(case, made.frames.shape[-1])
             if not (made.baseline and control.baseline):
                 continue  # one of them does not fall at all
+            moved.append(sides(made, mask))
             ends = change(made, 0), change(control, 0)
             same = [as_large(one, min(ends)) for one in (made, control)]
             rows.append(
@@ -110,6 +129,18 @@ def main() -> None:
                 )
             )
         report(target, other, np.array(rows))
+        if target == "Cardiomegaly":
+            report_sides(np.array(moved))
+
+
+def report_sides(moved: NDArray[np.float64]) -> None:
+    """Print whether a narrower silhouette has come in from both sides or has moved."""
+    for name, part in zip(("left", "right"), moved.T, strict=True):
+        print(
+            f"  image's {name} side comes in by {np.median(part):+.2f} of the width (median), "
+            f"by 0.02 or more in {(part >= 0.02).mean():.0%}, goes out by as much in {(part <= -0.02).mean():.0%}"
+        )
+    print(f"  both sides come in by 0.02 or more in {(moved >= 0.02).all(1).mean():.0%}")
 
 
 def report(target: str, other: str, rows: NDArray[np.float64]) -> None:
