@@ -109,6 +109,7 @@ def read_all(page: Any, url: str, answer: Any, number: int) -> dict[str, tuple[i
     page.click("a.primary")
     while True:
         page.wait_for_selector("fieldset")
+        page.wait_for_load_state("load")  # keys pressed before the page's script runs are lost
         key = page.evaluate("document.body.dataset.case")
         given[key] = (1 + (len(given) + number) % 5, 1 + (2 * len(given)) % 5)
         answer(page, given[key])

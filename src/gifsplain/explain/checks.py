@@ -89,7 +89,7 @@ def wanted_change(explanation: Explanation) -> Check:
     }
     text = f"The wanted change was not reached: {reasons[stop]} (changed by {change:+.2f})."
     if explanation.method == "latentshift" and stop not in (Stop.SCORE_BOUND, Stop.ZERO_GRADIENT):
-        text += " The method latentshift-steps turns where this straight path ends."
+        text += " The method latentshift-steps, which auto tries by itself, turns where this straight path ends."
     return Check("wanted_change", Verdict.WARN if stop is Stop.SCORE_BOUND else Verdict.FAIL, text, change)
 
 
