@@ -289,6 +289,33 @@ def test_a_logit_learns_to_mean_the_outline(judge: Classifier, layered: Path) ->
     assert float(hardener.explained(judge, evidence)["outline"].detach()) < before - 0.2
 
 
+def test_terms_survive_mixed_precision(judge: Classifier, layered: Path) -> None:
+    """Fabric halves the evidence on its way into the objective; the terms stay what they are."""
+    hardener, evidence = outlining(layered, judge, 2)
+    hardener.config = replace(hardener.config, response=1.0, falls=(1.0, 1.0))
+    halved = Evidence(*(part.bfloat16() if part.is_floating_point() else part for part in evidence))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = hardener.explained(judge, halved)
+    exact = hardener.explained(judge, evidence)
+    assert rough.keys() == exact.keys()
+    for name in ("misplaced", "outline"):
+        assert float(rough[name].detach()) == pytest.approx(float(exact[name].detach()), rel=0.1)
+
+
+def test_a_teacher_may_know_more(judge: Classifier, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    config = ClassifierConfig(targets=("Spot", "Other", "Big"), backbone="small", size=SIZE, width=4)
+    teacher = build_classifier(config).eval()
+    trained.save(tmp_path, "classifier", teacher, config.to_dict(), {"name": "wide", "kind": "classifier"})
+    images = torch.rand(2, 1, SIZE, SIZE)
+    taught = make(Hardening(teachers=(str(tmp_path),), imitation=1.0), judge).imitated(images)
+    torch.testing.assert_close(taught, teacher.raw_logits(images).detach()[:, [2, 0]], atol=1e-5, rtol=1e-4)
+    other = build_classifier(replace(config, targets=("Spot", "Other"))).eval()
+    trained.save(tmp_path, "classifier", other, other.config.to_dict(), {"name": "narrow", "kind": "classifier"})
+    with pytest.raises(ConfigurationError, match=r"teacher .* knows .*, expected \['Big'\] as well"):
+        make(Hardening(teachers=(str(tmp_path),), imitation=1.0), judge)
+
+
 def test_changes_are_alike_up_to_size() -> None:
     ours, other = torch.rand(2, 1, 4, 4) - 0.5, torch.rand(2, 1, 4, 4) - 0.5
     nothing = torch.zeros(2)

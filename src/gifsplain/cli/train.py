@@ -71,7 +71,7 @@ def classifier(
     where: WhereOption = None,
     size: SizeOption = None,
     backbone: Annotated[
-        str | None, typer.Option(help="efficientnet-lite0, small, timm:NAME or torchvision:NAME.")
+        str | None, typer.Option(help="efficientnet-lite0 (or 1, 2), small, timm:NAME or torchvision:NAME.")
     ] = None,
     overrides: SetOption = None,
     resume: ResumeOption = False,

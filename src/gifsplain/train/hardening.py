@@ -70,7 +70,7 @@ class Hardening:
     mixup: float = 0.0
     """Parameter of the beta distribution for mixing pairs of images and labels, in half of the batches; 0: never."""
     teachers: tuple[str, ...] = ()
-    """Folders of finished classifier trainings whose mean logits are imitated."""
+    """Folders of finished classifier trainings whose mean logits are imitated; they may have more targets."""
     imitation: float = 0.0
     """Weight of that term."""
 
@@ -98,7 +98,7 @@ class Hardener:
 
     def __init__(self, config: Hardening, rows: DataConfig, judge: trained.ClassifierNet, fabric: Fabric) -> None:
         self.config, self.judge, self.fabric = config, judge, fabric
-        self.teachers = [fabric.to_device(_teacher(name, rows)) for name in config.teachers]
+        self.teachers = [_teacher(name, rows, fabric) for name in config.teachers]
         needed = config.reconstructed or config.localise
         self.autoencoder = _autoencoder(config.autoencoder, rows, fabric) if needed else None
         if (config.outline or config.shade_chance) and not _layered(self.autoencoder):
@@ -125,7 +125,8 @@ class Hardener:
         if not self.teachers:
             return None
         with self.fabric.autocast():
-            return torch.stack([teacher.raw_logits(images).float() for teacher in self.teachers]).mean(0)
+            logits = [net.raw_logits(images).float()[:, columns] for net, columns in self.teachers]
+            return torch.stack(logits).mean(0)
 
     def evidence(self, images: Images, masks: Tensor | None, wide: Wide | None = None) -> Evidence | None:
         """Latents of boxed images, for one boxed target each; None where nothing is to be localised.
@@ -370,11 +371,14 @@ def check_hardening(config: Hardening, targets: int, *, boxes: bool, widened: bo
         raise ConfigurationError("hardening.imitation and hardening.teachers go together")
 
 
-def _teacher(name: str, rows: DataConfig) -> trained.ClassifierNet:
+def _teacher(name: str, rows: DataConfig, fabric: Fabric) -> tuple[trained.ClassifierNet, list[int]]:
+    """A finished classifier and which of its outputs are the targets: it may know more of them."""
     net, _ = trained.load_classifier_net(Path(name))
-    if net.config.targets != rows.targets:
-        raise ConfigurationError(f"teacher {name} has the targets {net.config.targets}, expected {rows.targets}")
-    return wrap.place(net)  # folded: it only predicts
+    missing = [target for target in rows.targets if target not in net.config.targets]
+    if missing:
+        raise ConfigurationError(f"teacher {name} knows {net.config.targets}, expected {missing} as well")
+    columns = [net.config.targets.index(target) for target in rows.targets]
+    return fabric.to_device(wrap.place(net)), columns  # folded: it only predicts
 
 
 def _autoencoder(name: str, rows: DataConfig, fabric: Fabric) -> Autoencoder:

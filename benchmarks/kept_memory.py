@@ -1,0 +1,52 @@
+"""What keeping freed memory (gifsplain.io.memory) saves: explanations in fresh processes that do and do not, in turn.
+
+Reports wall and system seconds of the explanations alone and the process's peak of memory. How much it is depends on what a page
+fault costs: little on a plain Linux, much in a sandbox that handles them itself.
+"""
+
+import json
+import subprocess
+import sys
+
+import machine
+
+CODE = """
+import json, resource, sys, time
+from gifsplain.io.memory import keep_freed
+if sys.argv[1] == "kept":
+    assert keep_freed()
+import torch
+torch.set_num_threads(int(sys.argv[2]))
+import pairs
+from floor import LatentShift, Settings, explain
+pair, pictures = pairs.built_in(), pairs.pictures(int(sys.argv[3]))
+work = lambda: explain(pair, LatentShift(), pictures, ["Effusion"], Settings(frames=21, batch=16))
+work()
+system, started = resource.getrusage(resource.RUSAGE_SELF).ru_stime, time.perf_counter()
+work()
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(json.dumps([time.perf_counter() - started, used.ru_stime - system, used.ru_maxrss / 1024]))
+"""
+NAMES = ("wall_seconds", "system_seconds", "peak_mb")
+
+
+def main() -> None:
+    arguments = machine.options(__doc__ or "", images=8)
+    found: dict[str, list[list[float]]] = {"given back": [], "kept": []}
+    for _ in range(arguments.repeats):
+        for choice, rows in found.items():
+            command = [sys.executable, "-c", CODE, choice, str(arguments.threads), str(arguments.images)]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=machine.HERE)
+            rows.append(json.loads(done.stdout.splitlines()[-1]))
+    spreads = {
+        choice: {
+            name: machine.spread(list(column)) for name, column in zip(NAMES, zip(*rows, strict=True), strict=True)
+        }
+        for choice, rows in found.items()
+    }
+    ratios = [plain[0] / kept[0] for plain, kept in zip(found["given back"], found["kept"], strict=True)]
+    machine.record("kept-memory", {"times": spreads, "ratio": machine.spread(ratios)}, arguments)
+
+
+if __name__ == "__main__":
+    main()
