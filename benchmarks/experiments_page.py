@@ -22,6 +22,8 @@ patients. [Evaluating explanations](evaluation.md) says what each number is.
 gifsplain evaluate paper --config examples/paper.yaml -o results
 ```
 
+with your `manifest`, `split: {split}` and the limits that each section names (the file itself says `val`).
+
 Published numbers stand beside ours where target and data set agree (NIH boxes). They are of another classifier (XRV-all), another
 autoencoder and 80 images; ours saw about 1 % of that data.
 """

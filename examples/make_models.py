@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from gifsplain.io import files
+from gifsplain.io import files, memory
 from gifsplain.models import builtin
 from gifsplain.train.autoencoder import AutoencoderTraining, train_autoencoder
 from gifsplain.train.blend import blend_classifiers
@@ -53,10 +53,10 @@ BLENDED = ("classifier-visible", "classifier-edited", 0.6, "classifier-blended")
 LATER: tuple[Step, ...] = (
     ("classifier-answering", "classifier-answering", ()),
     ("classifier-outlined", "classifier-outlined", ()),
-    ("classifier-narrowed", "classifier", ()),
+    ("classifier-narrowed", "classifier-narrowed", ()),
 )
 """As in `STEPS`, after blending; the last is the shipped classifier."""
-SHIPPED = {"classifier": builtin.CLASSIFIER_FILE, "autoencoder": builtin.AUTOENCODER_FILE}
+SHIPPED = {"classifier-narrowed": builtin.CLASSIFIER_FILE, "autoencoder": builtin.AUTOENCODER_FILE}
 """Output folder and the name of its model in the package."""
 
 
@@ -93,6 +93,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("out/models"))
     parser.add_argument("--weights", type=Path, default=builtin.weights_folder(), help="where the package keeps them")
     options = parser.parse_args()
+    memory.keep_freed()
     if not (options.data / "metadata.csv").is_file():
         sys.exit(f"{options.data} holds no metadata.csv; see docs/built-in-models.md for the data")
 

@@ -6,6 +6,9 @@ import sys
 
 import pytest
 
+from gifsplain import cli
+from gifsplain.io import memory
+
 FAULTS = """
 import resource, sys
 from gifsplain.io.memory import keep_freed
@@ -30,7 +33,9 @@ def faults(choice: str, **environment: str) -> tuple[str, int]:
     return told, int(count)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="page faults of glibc")
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="page faults of glibc")
+
+
 def test_large_arrays_use_the_pages_of_the_one_before() -> None:
     told, few = faults("keep")
     if told != "True":
@@ -39,5 +44,14 @@ def test_large_arrays_use_the_pages_of_the_one_before() -> None:
 
 
 def test_a_tuned_allocator_is_left_alone() -> None:
-    assert faults("keep", MALLOC_ARENA_MAX_="2")[0] == "False"
+    assert faults("keep", MALLOC_ARENA_MAX="2")[0] == "False"
+    assert faults("keep", LD_PRELOAD="libnosuchmalloc.so")[0] == "False"
     assert faults("keep", GLIBC_TUNABLES="glibc.malloc.arena_max=2")[0] == "False"
+
+
+def test_the_program_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(memory, "keep_freed", lambda: asked.append(True))
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    assert asked == [True]

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gifsplain.errors import ModelError
+from gifsplain.errors import ConfigurationError, ModelError
 from gifsplain.models import deform
+from gifsplain.models.backbones import LITE_SCALES, load_lite_imagenet
 from gifsplain.models.networks import (
     AutoencoderConfig,
     ClassifierConfig,
@@ -16,6 +17,7 @@ from gifsplain.models.networks import (
     build_classifier,
     resnet_autoencoder_config,
 )
+from gifsplain.train.classifier import _imagenet
 
 TINY = AutoencoderConfig(size=32, patch=4, widths=(8, 8), blocks=(0, 1), decoder_blocks=(1, 0), bottleneck=(3, 4, 4))
 
@@ -152,7 +154,33 @@ def test_first_order_decoding_is_decoding_at_rest() -> None:
     assert first.abs().max() > 0.02
 
 
-@pytest.mark.parametrize("backbone", ["small", "efficientnet-lite0"])
+@pytest.mark.parametrize(
+    ("backbone", "widths", "blocks"),
+    [
+        ("efficientnet-lite0", [16, 24, 40, 80, 112, 192, 320], [1, 2, 2, 3, 3, 4, 1]),
+        ("efficientnet-lite1", [16, 24, 40, 80, 112, 192, 320], [1, 3, 3, 4, 4, 5, 1]),
+        ("efficientnet-lite2", [16, 24, 48, 88, 120, 208, 352], [1, 3, 3, 4, 4, 5, 1]),
+    ],
+)
+def test_efficientnets_have_the_published_layout(backbone: str, widths: list[int], blocks: list[int]) -> None:
+    """Channels and blocks of each stage as in the published checkpoints, whose weights fit one after the other."""
+    network = build_classifier(ClassifierConfig(targets=("a",), backbone=backbone))
+    outs = [layer.project[0].out_channels for layer in network.body.children() if hasattr(layer, "project")]
+    assert outs == [width for width, count in zip(widths, blocks, strict=True) for _ in range(count)]
+    load_lite_imagenet(network, _imagenet(backbone))
+    with pytest.raises(ModelError, match="expected .* tensors of"):
+        load_lite_imagenet(network, {"one": torch.zeros(1)})
+
+
+def test_imagenet_weights_are_of_efficientnets_only() -> None:
+    small = build_classifier(ClassifierConfig(targets=("a",), backbone="small"))
+    with pytest.raises(ModelError, match="ImageNet weights fit"):
+        load_lite_imagenet(small, {})
+    with pytest.raises(ConfigurationError, match="init imagenet needs one of"):
+        _imagenet("small")
+
+
+@pytest.mark.parametrize("backbone", ["small", *LITE_SCALES])
 def test_classifier_gives_one_logit_per_target(backbone: str) -> None:
     config = ClassifierConfig.from_dict({"targets": ["a", "b", "c"], "backbone": backbone, "size": 64, "width": 4})
     network = build_classifier(config).eval()

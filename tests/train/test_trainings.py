@@ -20,7 +20,7 @@ from gifsplain.train.classifier import ClassifierTraining, train_classifier
 from gifsplain.train.config import LoopConfig
 from gifsplain.train.features import FeatureConfig
 from gifsplain.train.frame import FrameConfig
-from gifsplain.train.hardening import Hardening, mix
+from gifsplain.train.hardening import Hardening, draw_mixture
 from gifsplain.train.records import read_history
 from gifsplain.train.rows import DataConfig, SourceConfig
 
@@ -295,12 +295,17 @@ def test_mixture_is_mostly_its_own_and_unknown_where_either_is() -> None:
     images = torch.eye(4).reshape(4, 1, 2, 2)
     labels = torch.tensor([[1.0], [0.0], [torch.nan], [1.0]])
     for _ in range(20):
-        mixed, changed = mix(images, labels, 0.3)
+        mixture = draw_mixture(4, 0.3)
+        mixed, changed = mixture.of(images), mixture.of(labels)
         assert (mixed.flatten(1).argmax(1) == torch.arange(4)).all()
         torch.testing.assert_close(mixed.sum((1, 2, 3)), torch.ones(4))
         assert changed[2].isnan() and changed.isnan().sum() <= 2
         known = changed[~changed.isnan()]
         assert ((known >= 0) & (known <= 1)).all()
+        scores = mixture.of(torch.tensor([[0.1], [0.9], [0.5], [0.7]]))  # a teacher's are mixed as labels are
+        torch.testing.assert_close(
+            mixture.of_logits(torch.tensor([[0.1], [0.9], [0.5], [0.7]]).logit()).sigmoid(), scores
+        )
 
 
 def test_boxes_tell_the_classifier_where_to_look(classifying: ClassifierTraining, tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ import typer
 TargetOption = Annotated[
     list[str], typer.Option("--target", "-t", help="Output to explain; may be given several times.")
 ]
-ClassifierOption = Annotated[str, typer.Option(help="Name, file or module:callable; see `gifsplain models list`.")]
+ClassifierOption = Annotated[
+    str, typer.Option(help="Name, folder, .pt2 file or module:callable; see `gifsplain models list`.")
+]
 AutoencoderOption = Annotated[str, typer.Option(help="Name, folder or module:callable; see `gifsplain models list`.")]
 ResizeOption = Annotated[
     bool, typer.Option("--resize/--no-resize", help="Let the classifier take the autoencoder's size by resizing.")

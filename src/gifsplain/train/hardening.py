@@ -55,7 +55,7 @@ class Hardening:
     outline: float = 0.0
     """Weight of a term that wants what lowering the target `edits.widened` draws to look like making it narrower."""
     outline_sides: bool = False
-    """The left and the right half of the change are compared by themselves as well: a shift is no narrowing."""
+    """The worse of the left and the right half of the change counts for two thirds of that term: a shift is no narrowing."""
     outlined: int = 2
     """Images of a batch for which that term is taken, beside `localised`; with the usual box where experts drew none."""
     response: float = 0.0
@@ -109,15 +109,16 @@ class Hardener:
 
     def harden(
         self, images: Images, labels: Tensor, masks: Tensor | None = None, widened: int | None = None
-    ) -> tuple[Images, Tensor]:
-        """The batch to train on; labels change where images are mixed. `masks`: boxes of each target, image size."""
+    ) -> tuple[Images, Tensor, "Mixture | None"]:
+        """The batch to train on, and how it was mixed, its labels with it. `masks`: boxes of each target, image size."""
         if self.autoencoder is not None and self.config.reconstructed:
             images = self._redraw(self.autoencoder, images, labels, masks, widened)
         if self.config.adversarial:
             images = self._worst_step(images, labels)
-        if self.config.mixup and float(torch.rand(())) < 0.5:
-            images, labels = mix(images, labels, self.config.mixup)
-        return images, labels
+        if not self.config.mixup or float(torch.rand(())) >= 0.5:
+            return images, labels, None
+        mixture = draw_mixture(images.shape[0], self.config.mixup, images.device)
+        return mixture.of(images), mixture.of(labels), mixture
 
     @torch.no_grad()
     def imitated(self, images: Images) -> Tensor | None:
@@ -251,15 +252,26 @@ class Hardener:
         return (images + self.config.adversarial * gradient.sign()).clamp(0, 1).detach()
 
 
-def mix(images: Images, labels: Tensor, alpha: float) -> tuple[Images, Tensor]:
-    """Each image and its labels mixed with another's, the larger part its own (Zhang et al. 2018).
+class Mixture(NamedTuple):
+    """Each row mixed with another one, the larger part its own (Zhang et al. 2018)."""
 
-    A label that is unknown in one of the two is unknown in the mixture.
-    """
+    share: float
+    """Of the row's own, half to 1."""
+    other: Int[Tensor, " b"]
+
+    def of(self, values: Tensor) -> Tensor:
+        """Values of the mixtures; what is unknown (NaN) in one of the two is unknown in the mixture."""
+        return self.share * values + (1 - self.share) * values[self.other]
+
+    def of_logits(self, logits: Tensor) -> Tensor:
+        """Logits whose scores are the mixtures of the scores."""
+        return self.of(logits.sigmoid()).logit(eps=1e-6)
+
+
+def draw_mixture(count: int, alpha: float, device: torch.device | str = "cpu") -> Mixture:
+    """Partners at random, one share for all from the beta distribution with both parameters `alpha`."""
     share = float(torch.distributions.Beta(alpha, alpha).sample())
-    share = max(share, 1 - share)
-    other = torch.randperm(images.shape[0], device=images.device)
-    return share * images + (1 - share) * images[other], share * labels + (1 - share) * labels[other]
+    return Mixture(max(share, 1 - share), torch.randperm(count, device=device))
 
 
 def _single(evidence: Evidence) -> Evidence:
@@ -363,6 +375,8 @@ def check_hardening(config: Hardening, targets: int, *, boxes: bool, widened: bo
         raise ConfigurationError("hardening.reconstructed and hardening.localise need hardening.autoencoder")
     if config.shade_chance and not (config.visible_step and widened):
         raise ConfigurationError("hardening.shade_chance needs hardening.visible_step and edits.widened_share")
+    if config.outline and config.outlined < 1:
+        raise ConfigurationError(f"hardening.outlined must be at least 1, got {config.outlined}; or leave outline out")
     if config.outline and not (config.localise and widened):
         raise ConfigurationError("hardening.outline needs hardening.localise and edits.widened_share")
     if (config.localise or config.confine_step) and not boxes:

@@ -97,14 +97,14 @@ def energy_inside(energy: Float[Tensor, "b i j"], regions: Float[Tensor, "b i j"
     return (-inside.log() - evenness * (wanted * shares.log()).sum(1)).mean()
 
 
-def unlike(ours: Images, wanted: Images, hidden: Float[Tensor, " b"]) -> Scalar:
-    """1 - cosine between two changes of an image, in mean over images; 0 where they are the same up to size.
+def unlike(ours: Images, wanted: Images, hidden: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+    """1 - cosine between two changes of each image; 0 where they are the same up to size.
 
     `hidden` is the squared length of a part of ours that is at a right angle to both. 1 where either is nothing.
     """
     lengths = (ours.square().flatten(1).sum(1) + hidden + 1e-20).sqrt() * wanted.flatten(1).norm(dim=1)
     unlikeness: Tensor = 1 - (ours * wanted).flatten(1).sum(1) / lengths.clamp_min(1e-12)
-    return unlikeness.mean()
+    return unlikeness
 
 
 def proportionate(falls: Float[Tensor, " b"], wanted: Float[Tensor, " b"]) -> Scalar:
