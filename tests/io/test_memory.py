@@ -49,9 +49,12 @@ def test_a_tuned_allocator_is_left_alone() -> None:
     assert faults("keep", GLIBC_TUNABLES="glibc.malloc.arena_max=2")[0] == "False"
 
 
-def test_the_program_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_asks_for_it_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
     monkeypatch.setattr(memory, "keep_freed", lambda: asked.append(True))
     with pytest.raises(SystemExit):
-        cli.main(["--help"])
+        cli.main(["models", "list"])
+    assert not asked
+    with pytest.raises(SystemExit):
+        cli.main(["train", "autoencoder", "nothing.csv"])
     assert asked == [True]

@@ -11,7 +11,6 @@ from gifsplain.batch.runners import Outcome, Report, load, outcome, parts_of, wr
 from gifsplain.batch.store import Store, refuse_changed
 from gifsplain.batch.worker import Worker
 from gifsplain.errors import GifsplainError, MissingExtraError
-from gifsplain.io import memory
 
 try:
     import ray
@@ -28,7 +27,6 @@ class Actor:
     """Holds the models of a job in a process of the cluster; the run folder must be one that every machine sees."""
 
     def __init__(self, job: Job) -> None:
-        memory.keep_freed()
         self.pair = load(job)
         self.job = job
         self.store = Store(job.folder, configuration_of(job, self.pair))

@@ -18,7 +18,7 @@ from gifsplain.batch.plan import Part, Shard
 from gifsplain.batch.store import Store, refuse_changed
 from gifsplain.batch.worker import Clock, Worker
 from gifsplain.errors import GifsplainError
-from gifsplain.io import memory, run_folder
+from gifsplain.io import run_folder
 from gifsplain.io.files import write_text
 from gifsplain.models.load import load_models
 from gifsplain.models.protocols import Pair
@@ -176,7 +176,6 @@ def _start(context: Any, job: Job, share: Shard, messages: Any) -> Any:
 
 def _process(job: Job, share: Shard, messages: Any, environment: dict[str, str], threads: int) -> None:
     """Body of a worker process; an error that ends it is told to the parent."""
-    memory.keep_freed()
     os.environ.update(environment)
     torch.set_num_threads(threads)
     try:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import typer
 
 from gifsplain.cli import groups
-from gifsplain.io import memory
 
 app = typer.Typer(
     name="gifsplain",
@@ -29,5 +28,4 @@ def options(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the `gifsplain` command; errors become one line with a remedy, unless `--debug`."""
-    memory.keep_freed()
     sys.exit(groups.run(app, arguments))

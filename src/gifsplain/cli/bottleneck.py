@@ -24,10 +24,12 @@ def bottleneck(
 ) -> None:
     """Train autoencoders over bottleneck sizes and depths; record error and overlap with expert boxes as they learn."""
     from gifsplain.evaluate.bottleneck import table
+    from gifsplain.io import memory
     from gifsplain.train import bottleneck as experiment
     from gifsplain.train import given
     from gifsplain.train.progress import make_reporter
 
+    memory.keep_freed()
     options = given.Given(data or (), config, None, where or (), (), size, overrides or ())
     chosen = {"boxes": boxes, "classifier": classifier, "target": target, "depths": depth, "bottlenecks": bottleneck}
     settings = given.experiment(experiment.BottleneckExperiment, options, chosen)

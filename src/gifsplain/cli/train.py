@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from gifsplain.io import memory
+
 DataArgument = Annotated[
     list[str] | None,
     typer.Argument(
@@ -20,7 +22,7 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", help="Any key of t
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the training in OUTPUT.")]
 TargetOption = Annotated[list[str] | None, typer.Option("--target", "-t", help="Output; may be given several times.")]
 
-app = typer.Typer(no_args_is_help=True, help="Train an autoencoder or a classifier on images of your own.")
+app = typer.Typer(no_args_is_help=True)
 
 
 def register(program: typer.Typer) -> None:
@@ -30,6 +32,12 @@ def register(program: typer.Typer) -> None:
     app.command("styleex")(styleex)
     app.command("small-classifier")(small_classifier)
     program.add_typer(app, name="train")
+
+
+@app.callback()
+def begin() -> None:
+    """Train an autoencoder or a classifier on images of your own."""
+    memory.keep_freed()
 
 
 @app.command()

@@ -19,8 +19,8 @@ def keep_freed() -> bool:
 
     glibc maps arrays of more than some 32 MB anew each time, and the system clears each page when it is first touched: for the
     layers of a network that can cost more than computing them, most of all in sandboxes, where a page fault is dear. A
-    program's business, not a library's: the commands and their worker processes call it, before they start threads. The
-    process then keeps the most that it ever held. Does nothing and returns False where the allocator is not glibc's or
+    program's business, not a library's: training commands call it, before they start threads. Explaining does not: its
+    arrays are smaller, and there it saves nothing (measured). The process keeps the most that it ever held. Does nothing and returns False where the allocator is not glibc's or
     the environment tunes or replaces it already (`TUNED`, `GLIBC_TUNABLES`, `LD_PRELOAD` of a library named malloc).
     """
     environment = os.environ
