@@ -1,5 +1,7 @@
 """Calibration against exhaustive search and scikit-learn."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -59,3 +61,45 @@ def test_target_without_positives_stays_uncalibrated() -> None:
     offsets, temperatures = calibration.fit(np.zeros((5, 1)), np.arange(5.0)[:, None])
     assert (offsets[0], temperatures[0]) == (0, 1)
     assert np.isnan(calibration.area_under_curve(np.zeros(5), np.arange(5.0)))
+
+
+def several(positives: tuple[int, ...], scales: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and logits of targets whose logits have different scales; one label of the first is unknown."""
+    rng = np.random.default_rng(3)
+    labels = np.zeros((150, len(positives)))
+    for t, count in enumerate(positives):
+        labels[:count, t] = 1
+    logits = (labels + rng.normal(size=labels.shape)) * scales
+    labels[-1, 0] = np.nan
+    return labels, logits
+
+
+def test_temperatures_are_drawn_together_most_where_positives_are_few() -> None:
+    labels, logits = several((60, 8), (1.0, 0.1))
+    offsets, loose = calibration.fit(labels, logits, spread=1e3)
+    own = [calibration.temperature(labels[:, t], logits[:, t], offsets[t]) for t in range(2)]
+    np.testing.assert_allclose(loose, own, rtol=1e-3)
+    _, between = calibration.fit(labels, logits)
+    moved = np.abs(np.log(between / loose))
+    assert loose[1] < between[1] < between[0] < loose[0] and moved[1] > 2 * moved[0]
+    _, tight = calibration.fit(labels, logits, spread=1e-3)
+    assert tight[0] == pytest.approx(tight[1], rel=1e-2)
+
+
+def test_shared_temperatures_are_the_least_of_their_cost() -> None:
+    """Against a search over a grid of the cost as it is written in words."""
+    labels, logits = several((40, 12), (1.0, 0.3))
+    offsets, found = calibration.fit(labels, logits)
+
+    def cost(temperatures: tuple[float, float]) -> float:
+        total = sum((math.log(t) - sum(map(math.log, temperatures)) / 2) ** 2 for t in temperatures) / (2 * 0.5**2)
+        for t, temperature in enumerate(temperatures):
+            scores = 1 / (1 + np.exp(-(logits[:, t] - offsets[t]) / temperature))
+            of_positives = -np.log(scores[labels[:, t] == 1])
+            total += of_positives.sum() - len(of_positives) * np.log(1 - scores[labels[:, t] == 0]).mean()
+        return float(total)
+
+    grid = np.exp(np.linspace(-2.5, 1.5, 161))
+    best = min(((cost((a, b)), a, b) for a in grid for b in grid), key=lambda row: row[0])
+    np.testing.assert_allclose(found, best[1:], rtol=0.03)
+    assert cost(tuple(found)) <= best[0] + 1e-6

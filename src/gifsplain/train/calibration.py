@@ -3,9 +3,11 @@
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 
 Values = NDArray[np.float64]
+SPREAD = 0.5
+"""Standard deviation expected between targets of the logarithm of their temperatures."""
 
 
 def operating_point(labels: Values, logits: Values) -> float:
@@ -46,15 +48,39 @@ def temperature(labels: Values, logits: Values, offset: float) -> float:
     return float(np.exp(found.x))
 
 
-def fit(labels: Float[np.ndarray, "n t"], logits: Float[np.ndarray, "n t"]) -> tuple[Values, Values]:
-    """Offset and temperature of each target; 0 and 1 for a target without positives or without negatives."""
-    offsets, temperatures = [], []
-    for t in range(labels.shape[1]):
-        point = operating_point(labels[:, t], logits[:, t])
-        offset = 0.0 if np.isnan(point) else point
-        offsets.append(offset)
-        temperatures.append(1.0 if np.isnan(point) else temperature(labels[:, t], logits[:, t], offset))
-    return np.asarray(offsets), np.asarray(temperatures)
+def fit(
+    labels: Float[np.ndarray, "n t"], logits: Float[np.ndarray, "n t"], spread: float = SPREAD
+) -> tuple[Values, Values]:
+    """Offset and temperature of each target; 0 and 1 for a target without positives or without negatives.
+
+    Temperatures are drawn towards each other, those of targets with few positives most: the sum of the cross-entropies (a
+    positive counts 1, the negatives together as much as the positives) and of half the squared distances of their logarithms from
+    the mean logarithm, in units of `spread`, is least. A target alone has its own `temperature`.
+    """
+    points = np.asarray([operating_point(labels[:, t], logits[:, t]) for t in range(labels.shape[1])])
+    usable = ~np.isnan(points)
+    offsets, temperatures = np.where(usable, points, 0.0), np.ones(len(points))
+    if usable.any():
+        own = [temperature(labels[:, t], logits[:, t], points[t]) for t in np.flatnonzero(usable)]
+        temperatures[usable] = _shared(labels[:, usable], logits[:, usable], points[usable], np.asarray(own), spread)
+    return offsets, temperatures
+
+
+def _shared(labels: Values, logits: Values, offsets: Values, own: Values, spread: float) -> Values:
+    """Temperatures that `fit` describes, from each target's own."""
+    positive = labels == 1
+    count = positive.sum(0)
+    weights = np.where(positive, 1.0, count / (labels == 0).sum(0)) * ~np.isnan(labels)
+    distances = np.nan_to_num(np.where(positive, 1.0, -1.0) * (logits - offsets))
+
+    def cost(log_t: Values) -> tuple[float, Values]:
+        scaled = distances / np.exp(log_t)
+        apart = log_t - log_t.mean()
+        slopes = (weights * scaled / (1 + np.exp(scaled))).sum(0) + apart / spread**2
+        return float((weights * np.logaddexp(0.0, -scaled)).sum() + (apart**2).sum() / (2 * spread**2)), slopes
+
+    bounds = [(np.log(0.05), np.log(20.0))] * len(own)
+    return np.asarray(np.exp(minimize(cost, np.log(own), jac=True, bounds=bounds).x))
 
 
 def area_under_curve(labels: Values, scores: Values) -> float:
