@@ -25,11 +25,23 @@ DATA = "../shared/data"
 """How the configurations write the folder of the data."""
 AGAIN = ("epochs=7", "loop.patience=0")
 """What differs where the first classifier is trained again, to be imitated, beside the seed."""
+MORE = (
+    "data.targets=[Atelectasis, Cardiomegaly, Effusion, Lung Opacity, Mass, Pneumothorax, No Finding, Nodule, Edema, "
+    "Emphysema, Pleural_Thickening]",
+    "epochs=8",
+    "evaluate_epochs=2",
+    "loop.monitor=''",
+    "loop.patience=0",
+)
+"""What differs where a larger network is trained to be imitated: more targets, its last weights."""
+ROUGHER = ("augment={rotation: 12, zoom: 0.15, aspect: 0.08, shift: 0.07}", "hardening.mixup=0.4", "batch_size=20")
 Step = tuple[str, str, tuple[str, ...]]
 STEPS: tuple[Step, ...] = (
     ("classifier", "classifier-first", ()),
     ("classifier", "classifier-second", (*AGAIN, "loop.seed=1")),
     ("classifier", "classifier-third", (*AGAIN, "loop.seed=2")),
+    ("classifier", "classifier-lite1", (*MORE, "backbone=efficientnet-lite1", "loop.seed=1")),
+    ("classifier", "classifier-lite2", (*MORE, *ROUGHER, "backbone=efficientnet-lite2")),
     ("autoencoder", "autoencoder", ()),
     ("classifier-hardened", "classifier-hardened", ()),
     ("classifier-visible", "classifier-visible", ()),
@@ -41,9 +53,11 @@ BLENDED = ("classifier-visible", "classifier-edited", 0.6, "classifier-blended")
 LATER: tuple[Step, ...] = (
     ("classifier-answering", "classifier-answering", ()),
     ("classifier-outlined", "classifier-outlined", ()),
+    ("classifier-narrowed", "classifier-narrowed", ()),
+    ("classifier-settled", "classifier-settled", ()),
 )
 """As in `STEPS`, after blending; the last is the shipped classifier."""
-SHIPPED = {"classifier-outlined": builtin.CLASSIFIER_FILE, "autoencoder": builtin.AUTOENCODER_FILE}
+SHIPPED = {"classifier-settled": builtin.CLASSIFIER_FILE, "autoencoder": builtin.AUTOENCODER_FILE}
 """Output folder and the name of its model in the package."""
 
 
