@@ -20,7 +20,8 @@ from gifsplain.train.classifier import ClassifierTraining, train_classifier
 from gifsplain.train.config import LoopConfig
 from gifsplain.train.features import FeatureConfig
 from gifsplain.train.frame import FrameConfig
-from gifsplain.train.hardening import Hardening, draw_mixture
+from gifsplain.train.hardening import Hardening
+from gifsplain.train.mixing import draw_mixture
 from gifsplain.train.records import read_history
 from gifsplain.train.rows import DataConfig, SourceConfig
 

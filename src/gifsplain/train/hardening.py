@@ -16,6 +16,7 @@ from gifsplain.models.networks import LAYERS
 from gifsplain.models.networks import Autoencoder as FramedAutoencoder
 from gifsplain.models.protocols import Autoencoder
 from gifsplain.train import losses, outline
+from gifsplain.train.mixing import Mixture, draw_mixture
 from gifsplain.train.rows import DataConfig
 from gifsplain.types import Images
 
@@ -109,7 +110,7 @@ class Hardener:
 
     def harden(
         self, images: Images, labels: Tensor, masks: Tensor | None = None, widened: int | None = None
-    ) -> tuple[Images, Tensor, "Mixture | None"]:
+    ) -> tuple[Images, Tensor, Mixture | None]:
         """The batch to train on, and how it was mixed, its labels with it. `masks`: boxes of each target, image size."""
         if self.autoencoder is not None and self.config.reconstructed:
             images = self._redraw(self.autoencoder, images, labels, masks, widened)
@@ -250,28 +251,6 @@ class Hardener:
         moved = images.detach().requires_grad_(True)
         (gradient,) = torch.autograd.grad(self._cost(moved, labels), moved)
         return (images + self.config.adversarial * gradient.sign()).clamp(0, 1).detach()
-
-
-class Mixture(NamedTuple):
-    """Each row mixed with another one, the larger part its own (Zhang et al. 2018)."""
-
-    share: float
-    """Of the row's own, half to 1."""
-    other: Int[Tensor, " b"]
-
-    def of(self, values: Tensor) -> Tensor:
-        """Values of the mixtures; what is unknown (NaN) in one of the two is unknown in the mixture."""
-        return self.share * values + (1 - self.share) * values[self.other]
-
-    def of_logits(self, logits: Tensor) -> Tensor:
-        """Logits whose scores are the mixtures of the scores."""
-        return self.of(logits.sigmoid()).logit(eps=1e-6)
-
-
-def draw_mixture(count: int, alpha: float, device: torch.device | str = "cpu") -> Mixture:
-    """Partners at random, one share for all from the beta distribution with both parameters `alpha`."""
-    share = float(torch.distributions.Beta(alpha, alpha).sample())
-    return Mixture(max(share, 1 - share), torch.randperm(count, device=device))
 
 
 def _single(evidence: Evidence) -> Evidence:
