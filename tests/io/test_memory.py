@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -49,12 +50,12 @@ def test_a_tuned_allocator_is_left_alone() -> None:
     assert faults("keep", GLIBC_TUNABLES="glibc.malloc.arena_max=2")[0] == "False"
 
 
-def test_training_asks_for_it_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_asks_for_it_and_nothing_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[bool] = []
     monkeypatch.setattr(memory, "keep_freed", lambda: asked.append(True))
     with pytest.raises(SystemExit):
         cli.main(["models", "list"])
     assert not asked
     with pytest.raises(SystemExit):
-        cli.main(["train", "autoencoder", "nothing.csv"])
+        cli.main(["train", "autoencoder", str(tmp_path / "nothing.csv"), "-o", str(tmp_path / "out")])
     assert asked == [True]

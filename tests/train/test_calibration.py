@@ -103,3 +103,10 @@ def test_shared_temperatures_are_the_least_of_their_cost() -> None:
     best = min(((cost((a, b)), a, b) for a in grid for b in grid), key=lambda row: row[0])
     np.testing.assert_allclose(found, best[1:], rtol=0.03)
     assert cost(tuple(found)) <= best[0] + 1e-6
+
+
+def test_far_logits_do_not_overflow() -> None:
+    labels, logits = several((30, 30), (400.0, 300.0))
+    assert np.isfinite(calibration.fit(labels, logits)).all()
+    labels[:, 1] = logits[:, 1] > np.median(logits[:, 1])  # told without an error: as steep as allowed
+    assert np.isfinite(calibration.fit(labels, logits)).all()

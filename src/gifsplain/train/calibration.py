@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
+from scipy.special import expit
 
 Values = NDArray[np.float64]
 SPREAD = 0.5
@@ -76,7 +77,7 @@ def _shared(labels: Values, logits: Values, offsets: Values, own: Values, spread
     def cost(log_t: Values) -> tuple[float, Values]:
         scaled = distances / np.exp(log_t)
         apart = log_t - log_t.mean()
-        slopes = (weights * scaled / (1 + np.exp(scaled))).sum(0) + apart / spread**2
+        slopes = (weights * scaled * expit(-scaled)).sum(0) + apart / spread**2
         return float((weights * np.logaddexp(0.0, -scaled)).sum() + (apart**2).sum() / (2 * spread**2)), slopes
 
     bounds = [(np.log(0.05), np.log(20.0))] * len(own)
