@@ -1,5 +1,6 @@
 """DICOM files as files: every transfer syntax, what is refused and why, damage anywhere, and no identity anywhere."""
 
+import hashlib
 import io
 import warnings
 import zlib
@@ -267,6 +268,7 @@ def test_no_identity_in_records_or_errors(elements):
         text = repr(load_bytes(content, "case-1").provenance)
     except DicomError as error:
         text = repr(error) + repr(error.__cause__)
+    text = text.replace(hashlib.sha256(content).hexdigest(), "")  # sixty-four digits hold any four now and then
     for secret in ("Doe", "SECRET", "1901", "20200102"):
         assert secret not in text
     study = dcmread(io.BytesIO(content)).StudyInstanceUID
