@@ -64,11 +64,11 @@ NETS: dict[str, tuple[Any, tuple[int, ...], int]] = {
 def test_folded_network_equals_the_original(name: str) -> None:
     build, shape, count = NETS[name]
     torch.manual_seed(0)
-    net = settle(build())
+    net = settle(build()).double()  # in single precision a value at a ReLU's kink turns the gradient
     before = copy.deepcopy(net.state_dict())
     folded = fold(net)
     assert folded_count(folded) == count
-    assert_same(net, folded, image(*shape))
+    assert_same(net, folded, image(*shape).double())
     assert folded_count(folded) == count  # no first call disagreed
     assert folded_count(net) == 0
     assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
