@@ -14,7 +14,7 @@ from gifsplain.models.backbones import Classifier, ClassifierConfig, build_class
 from gifsplain.models.networks import AutoencoderConfig, build_autoencoder
 from gifsplain.train import edits, losses, outline
 from gifsplain.train.frame import FrameConfig, fit_frame
-from gifsplain.train.hardening import BELIEVABLE, Evidence, Hardener, Hardening, Wide, check_hardening
+from gifsplain.train.hardening import BELIEVABLE, Evidence, Films, Hardener, Hardening, Wide, check_hardening
 from gifsplain.train.rows import DataConfig, SourceConfig
 
 SIZE = 32
@@ -58,6 +58,13 @@ def boxes(count: int) -> torch.Tensor:
     return masks
 
 
+def films(images: torch.Tensor, masks: torch.Tensor | None) -> Films:
+    """All of one source; the first half has the first target, nobody the second."""
+    labels = torch.zeros(len(images), 2)
+    labels[: (len(images) + 1) // 2, 0] = 1
+    return Films(images, labels, masks, torch.zeros(len(images), dtype=torch.int64))
+
+
 def misplaced(hardener: Hardener, judge: Classifier, evidence: Evidence) -> torch.Tensor:
     return hardener.explained(judge, evidence)["misplaced"]
 
@@ -83,7 +90,7 @@ def test_gradient_comes_into_the_boxes(drawing: Path, judge: Classifier) -> None
     hardener = make(Hardening(str(drawing), localise=1.0, localised=3), judge)
     images = torch.rand(6, 1, SIZE, SIZE)
     torch.manual_seed(3)
-    evidence = hardener.evidence(images, boxes(6))
+    evidence = hardener.evidence(films(images, boxes(6)))
     assert evidence is not None and evidence.latents.shape[0] == 3
     assert (evidence.targets == 0).all()  # the only boxed target
     assert torch.equal(evidence.regions[0], boxes(1)[0, 0, ::8, ::8])
@@ -101,7 +108,7 @@ def test_misplaced_is_the_energy_of_the_code_that_the_decoder_gets(drawing: Path
     judge = judge.double()
     hardener = make(Hardening(str(drawing), localise=1.0), judge)
     net = hardener.autoencoder.net.double()
-    evidence = hardener.evidence(torch.rand(1, 1, SIZE, SIZE).double(), boxes(1))
+    evidence = hardener.evidence(films(torch.rand(1, 1, SIZE, SIZE).double(), boxes(1)))
     assert evidence is not None
     evidence = evidence._replace(latents=evidence.latents.double())
     flat, step = evidence.latents.flatten(), 1e-4
@@ -157,7 +164,7 @@ def test_response_is_the_fall_of_the_logit_for_what_is_drawn(drawing: Path, judg
     hardener = make(Hardening(str(drawing), localise=1.0, localised=2, response=1.0, falls=(3.0, 1.0)), judge)
     net = hardener.autoencoder.net
     torch.manual_seed(7)
-    evidence = hardener.evidence(torch.rand(2, 1, SIZE, SIZE), boxes(2))
+    evidence = hardener.evidence(films(torch.rand(2, 1, SIZE, SIZE), boxes(2)))
     assert evidence is not None
     torch.manual_seed(8)
     found = float(hardener.explained(judge, evidence)["response"].detach())
@@ -181,7 +188,7 @@ def test_response_is_the_fall_of_the_logit_for_what_is_drawn(drawing: Path, judg
 
 def test_logits_learn_to_answer(drawing: Path, judge: Classifier) -> None:
     hardener = make(Hardening(str(drawing), localise=1.0, localised=4, response=1.0, falls=(2.5, 2.5)), judge)
-    evidence = hardener.evidence(torch.rand(4, 1, SIZE, SIZE), boxes(4))
+    evidence = hardener.evidence(films(torch.rand(4, 1, SIZE, SIZE), boxes(4)))
     assert evidence is not None
 
     def cost() -> torch.Tensor:
@@ -216,7 +223,7 @@ def test_layers_are_each_asked_to_stay_inside(judge: Classifier, layered: Path) 
     """The three energies of a layered latent, against a slow version from finite differences of the drawn image."""
     hardener = make(Hardening(str(layered), localise=1.0), judge)
     net = trained.load_autoencoder_net(layered)[0]
-    evidence = hardener.evidence(torch.rand(1, 1, SIZE, SIZE), boxes(1))
+    evidence = hardener.evidence(films(torch.rand(1, 1, SIZE, SIZE), boxes(1)))
     assert evidence is not None and evidence.latents.shape == (1, 11, 4, 4)
     found = misplaced(hardener, judge, evidence)
     found.backward()
@@ -247,7 +254,7 @@ def outlining(folder: Path, judge: Classifier, count: int) -> tuple[Hardener, Ev
     """Evidence of `count` boxed images of the first target and as many outlines of the second, unboxed one."""
     hardener = make(Hardening(str(folder), localise=1.0, localised=count, outline=1.0, outlined=count), judge)
     images = torch.nn.functional.avg_pool2d(torch.rand(count, 1, SIZE + 4, SIZE + 4), 5, 1)
-    evidence = hardener.evidence(images, boxes(count), Wide(1, middle(count)))
+    evidence = hardener.evidence(films(images, boxes(count)), Wide(1, middle(count)))
     assert evidence is not None
     return hardener, evidence
 
@@ -304,11 +311,63 @@ def test_a_logit_learns_to_mean_the_outline(judge: Classifier, layered: Path) ->
     assert float(hardener.explained(judge, evidence)["outline"].detach()) < before - 0.2
 
 
+def healed(layered: Path, judge: Classifier, brightened: tuple[str, ...] = ()) -> tuple[Hardener, Evidence]:
+    """Evidence of a boxed film of the first target beside one of the second, widened one; two healthy films to learn from."""
+    config = Hardening(
+        str(layered), localise=1.0, localised=1, outline=1.0, outlined=1, heal=1.0, brightened=brightened
+    )
+    hardener = make(config, judge)
+    images = torch.nn.functional.avg_pool2d(torch.rand(4, 1, SIZE + 4, SIZE + 4), 5, 1)
+    masks = boxes(4)
+    masks[2:] = 0
+    evidence = hardener.evidence(films(images, masks), Wide(1, middle(4)))
+    assert evidence is not None and evidence.healing is not None
+    return hardener, evidence
+
+
+def test_lowering_a_finding_is_compared_with_its_cure(judge: Classifier, layered: Path) -> None:
+    hardener, evidence = healed(layered, judge)
+    assert evidence.targets.tolist() == [0, 1] and evidence.healing is not None
+    assert (
+        not evidence.healing[1].any() and float(evidence.healing[0].max()) <= 0
+    )  # the outline tells; a cure is darker
+    net = trained.load_autoencoder_net(layered)[0]
+    latents = evidence.latents.detach()[:1].requires_grad_(True)
+    (gradient,) = torch.autograd.grad(judge.raw_logits(net.decode_first_order(latents))[0, 0], latents)
+    move, rest = -(net.frame.from_frame(gradient) - net.frame.mean).detach(), latents.detach()
+
+    def change(layer: slice) -> torch.Tensor:
+        part = torch.zeros_like(move)
+        part[:, layer] = move[:, layer]
+        part = part * 1e-2 / part.abs().max()
+        ends = [net.decode(net.frame.to_frame(net.frame.from_frame(rest) + sign * part)) for sign in (1, -1)]
+        return (ends[0] - ends[1]).detach() / 2e-2 * move[:, layer].abs().max()
+
+    seen, hidden = change(slice(8, 9)) + change(slice(9, 11)), change(slice(0, 8))
+    slow = apart(seen, float(hidden.square().sum()), evidence.healing[:1])
+    assert float(hardener.explained(judge, evidence)["healing"].detach()) == pytest.approx(slow, abs=0.03)
+
+
+def test_the_sign_of_a_cure_is_learned(judge: Classifier, layered: Path) -> None:
+    """The logit of a finding that is air comes to fall when its place is made brighter, and the other way round."""
+    hardener, evidence = healed(layered, judge, brightened=("Big",))
+    assert evidence.healing is not None and float(evidence.healing[0].min()) >= 0 < float(evidence.healing[0].max())
+    optimizer = torch.optim.Adam(judge.parameters(), lr=3e-3)
+    before = float(hardener.explained(judge, evidence)["healing"].detach())
+    for _ in range(40):
+        optimizer.zero_grad()
+        hardener.explained(judge, evidence)["healing"].backward()
+        optimizer.step()
+    assert float(hardener.explained(judge, evidence)["healing"].detach()) < min(before - 0.2, 0.8)
+
+
 def test_terms_survive_mixed_precision(judge: Classifier, layered: Path) -> None:
     """Fabric halves the evidence on its way into the objective; the terms stay what they are."""
     hardener, evidence = outlining(layered, judge, 2)
     hardener.config = replace(hardener.config, response=1.0, falls=(1.0, 1.0))
-    halved = Evidence(*(part.bfloat16() if part.is_floating_point() else part for part in evidence))
+    halved = Evidence(
+        *(part.bfloat16() if part is not None and part.is_floating_point() else part for part in evidence)
+    )
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rough = hardener.explained(judge, halved)
     exact = hardener.explained(judge, evidence)
@@ -374,7 +433,7 @@ def test_shading_step_moves_nothing_and_asks_the_widened_target_only(judge: Clas
     assert asked[0][:, 0].isnan().all() and (asked[0][:, 1] == 0).all()
 
 
-@pytest.mark.parametrize("asked", [{"outline": 1.0}, {"shade_chance": 0.5}])
+@pytest.mark.parametrize("asked", [{"outline": 1.0}, {"heal": 1.0}, {"shade_chance": 0.5}])
 def test_an_outline_needs_layers(judge: Classifier, drawing: Path, asked: dict[str, float]) -> None:
     with pytest.raises(ConfigurationError, match=r"need an autoencoder with shading and deformation"):
         make(Hardening(str(drawing), 0.5, localise=1.0, **asked), judge)
@@ -382,17 +441,21 @@ def test_an_outline_needs_layers(judge: Classifier, drawing: Path, asked: dict[s
 
 def test_nothing_to_localise_without_boxes(drawing: Path, judge: Classifier) -> None:
     config = Hardening(str(drawing), localise=1.0)
-    assert make(config, judge).evidence(torch.rand(2, 1, SIZE, SIZE), torch.zeros(2, 2, SIZE, SIZE)) is None
-    assert make(config, judge).evidence(torch.rand(2, 1, SIZE, SIZE), None) is None
+    assert make(config, judge).evidence(films(torch.rand(2, 1, SIZE, SIZE), torch.zeros(2, 2, SIZE, SIZE))) is None
+    assert make(config, judge).evidence(films(torch.rand(2, 1, SIZE, SIZE), None)) is None
     with pytest.raises(ConfigurationError, match="need boxes"):
-        check_hardening(config, 2, boxes=False)
+        check_hardening(config, ROWS.targets, boxes=False)
     with pytest.raises(ConfigurationError, match=r"need hardening\.autoencoder"):
-        check_hardening(Hardening(localise=1.0), 2, boxes=True)
+        check_hardening(Hardening(localise=1.0), ROWS.targets, boxes=True)
     with pytest.raises(ConfigurationError, match=r"one of hardening\.falls for each of 2 targets, got 1"):
-        check_hardening(replace(config, response=1.0, falls=(1.0,)), 2, boxes=True)
+        check_hardening(replace(config, response=1.0, falls=(1.0,)), ROWS.targets, boxes=True)
     drawing = Hardening("cxr", 0.5, localise=1.0, visible_step=0.1, outline=1.0, shade_chance=0.5)
-    check_hardening(drawing, 2, boxes=True, widened=True)
+    check_hardening(drawing, ROWS.targets, boxes=True, widened=True)
     with pytest.raises(ConfigurationError, match=r"shade_chance needs .* edits\.widened_share"):
-        check_hardening(replace(drawing, outline=0.0), 2, boxes=True)
+        check_hardening(replace(drawing, outline=0.0), ROWS.targets, boxes=True)
+    with pytest.raises(ConfigurationError, match=r"heal needs hardening\.localise"):
+        check_hardening(Hardening(heal=1.0), ROWS.targets, boxes=True)
+    with pytest.raises(ConfigurationError, match=r"brightened must be some of .*, got \('Lung',\)"):
+        check_hardening(replace(config, heal=1.0, brightened=("Lung",)), ROWS.targets, boxes=True)
     with pytest.raises(ConfigurationError, match=r"outline needs .* edits\.widened_share"):
-        check_hardening(replace(drawing, shade_chance=0.0), 2, boxes=True)
+        check_hardening(replace(drawing, shade_chance=0.0), ROWS.targets, boxes=True)

@@ -20,7 +20,7 @@ from gifsplain.train import config as configuration
 from gifsplain.train.augment import AugmentConfig, draw_affines, expose, warp
 from gifsplain.train.config import LoopConfig
 from gifsplain.train.edits import Batch, EditsConfig, check_edits, edit
-from gifsplain.train.hardening import Evidence, Hardener, Hardening, Wide, check_hardening
+from gifsplain.train.hardening import Evidence, Films, Hardener, Hardening, Wide, check_hardening
 from gifsplain.train.rows import DataConfig
 from gifsplain.types import Images, ScoreMeaning
 
@@ -116,6 +116,7 @@ class Objective(nn.Module):
             total = total + config.hardening.localise * terms["misplaced"]
             total = total + config.hardening.response * terms.get("response", 0.0)
             total = total + config.hardening.outline * terms.get("outline", 0.0)
+            total = total + config.hardening.heal * terms.get("healing", 0.0)
         return {"loss": total, **terms}
 
 
@@ -156,11 +157,11 @@ class ClassifierTask:
         images, labels, masks, usual = self._batch(rows)
         teachers = self.hardener.imitated(images)
         wide = Wide(self.widened, usual) if self.widened is not None and usual is not None else None
-        evidence = self.hardener.evidence(images, masks, wide)
+        parts = torch.from_numpy(self.dataset.table.parts[rows]).to(images.device)
+        evidence = self.hardener.evidence(Films(images, labels, masks, parts), wide)
         edited = None
         if masks is not None:
             untouched = torch.zeros(len(images), dtype=torch.bool, device=images.device)
-            parts = torch.from_numpy(self.dataset.table.parts[rows]).to(images.device)
             made = edit(Batch(images, labels, masks, untouched, parts), usual, config.edits, self.widened)
             images, labels, masks, edited, _ = made
         images, labels, mixture = self.hardener.harden(images, labels, masks, self.widened)
@@ -304,7 +305,7 @@ def check(config: ClassifierTraining) -> None:
     if config.frozen and ":" in config.backbone:
         raise ConfigurationError(f"frozen needs a built-in backbone, got {config.backbone}; leave frozen out")
     widened = bool(config.edits.widened_share)
-    check_hardening(config.hardening, len(config.data.targets), boxes=config.boxes is not None, widened=widened)
+    check_hardening(config.hardening, config.data.targets, boxes=config.boxes is not None, widened=widened)
     check_edits(config.edits, config.data.targets, boxes=config.boxes is not None)
 
 

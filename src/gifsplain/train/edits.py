@@ -144,20 +144,30 @@ def _pasted(
 
     The giver is the one that fits best along the border, once brightness and contrast there agree.
     """
+    ours = batch.images[row]
+    theirs, soft, misfit = fitted(ours, batch.images[givers], place)
+    image = (ours + (theirs[misfit.argmin()] - ours) * soft).clamp(0, 1)
+    mask = torch.maximum(place, batch.masks[row, target]) if present else torch.zeros_like(place)
+    return _replaced(batch, row, image, target, float(present), mask, keep=False)
+
+
+def fitted(
+    image: Float[Tensor, "c s s"], givers: Images, place: Float[Tensor, "s s"]
+) -> tuple[Images, Float[Tensor, "1 s s"], Float[Tensor, " g"]]:
+    """The givers with their brightness and contrast along the border of `place` made those of the image.
+
+    With the share of each pixel that they shall fill, which fades outside `place`, and how badly each fits along the border.
+    """
     margin = round(2 * FEATHER)
     wide = F.max_pool2d(place[None, None], 2 * margin + 1, stride=1, padding=margin)
     soft = blur(wide, FEATHER)[0]
     ring = soft * (1 - soft)
     ring = ring / ring.sum().clamp_min(1e-6)
-    ours, theirs = batch.images[row], batch.images[givers]
-    middle, middles = (ours * ring).sum(), (theirs * ring).sum((1, 2, 3), keepdim=True)
-    spread = ((ours - middle).square() * ring).sum().sqrt()
-    spreads = ((theirs - middles).square() * ring).sum((1, 2, 3), keepdim=True).sqrt()
-    theirs = middle + (theirs - middles) * (spread / spreads.clamp_min(1e-3)).clamp(*CONTRAST)
-    best = ((theirs - ours).square() * ring).sum((1, 2, 3)).argmin()
-    image = (ours + (theirs[best] - ours) * soft).clamp(0, 1)
-    mask = torch.maximum(place, batch.masks[row, target]) if present else torch.zeros_like(place)
-    return _replaced(batch, row, image, target, float(present), mask, keep=False)
+    middle, middles = (image * ring).sum(), (givers * ring).sum((1, 2, 3), keepdim=True)
+    spread = ((image - middle).square() * ring).sum().sqrt()
+    spreads = ((givers - middles).square() * ring).sum((1, 2, 3), keepdim=True).sqrt()
+    made = middle + (givers - middles) * (spread / spreads.clamp_min(1e-3)).clamp(*CONTRAST)
+    return made, soft, ((made - image).square() * ring).sum((1, 2, 3))
 
 
 def _replaced(batch: Batch, row: int, image: Tensor, target: int, label: float, mask: Tensor, *, keep: bool) -> Batch:

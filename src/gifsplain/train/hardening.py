@@ -16,6 +16,7 @@ from gifsplain.models.networks import LAYERS
 from gifsplain.models.networks import Autoencoder as FramedAutoencoder
 from gifsplain.models.protocols import Autoencoder
 from gifsplain.train import losses, outline
+from gifsplain.train.healing import healing
 from gifsplain.train.mixing import Mixture, draw_mixture
 from gifsplain.train.rows import DataConfig
 from gifsplain.types import Images
@@ -59,6 +60,12 @@ class Hardening:
     """The worse of the left and the right half of the change counts for two thirds of that term: a shift is no narrowing."""
     outlined: int = 2
     """Images of a batch for which that term is taken, beside `localised`; with the usual box where experts drew none."""
+    heal: float = 0.0
+    """Weight of a term that wants what lowering any other boxed target draws to look like what films without any target
+    show in its box."""
+    brightened: tuple[str, ...] = ()
+    """Targets that are darker than what they replace (air, as in Pneumothorax): their cure is brighter; that of all others is
+    darker."""
     response: float = 0.0
     """Weight of a term that wants the logit of those images to fall in proportion to what is drawn, along the straight
     path that this gradient gives (compare local linearity, Qin et al. 2019)."""
@@ -85,6 +92,18 @@ class Evidence(NamedTuple):
     """1 in the places of the latent's grid that a box of the target covers, 0 elsewhere."""
     narrowing: Float[Tensor, "k 2 s s"] | None = None
     """Where each pixel is taken from when the target is made narrower, in pixels (x, y); for the last ones only, else 0."""
+    healing: Float[Tensor, "k 1 s s"] | None = None
+    """Change to what healthy films show in the box; 0 where none is asked."""
+
+
+class Films(NamedTuple):
+    """What is known of a batch of films as they are."""
+
+    images: Images
+    labels: Float[Tensor, "b t"]
+    masks: Float[Tensor, "b t s s"] | None
+    parts: Int[Tensor, " b"]
+    """Source of each."""
 
 
 class Wide(NamedTuple):
@@ -99,12 +118,13 @@ class Hardener:
 
     def __init__(self, config: Hardening, rows: DataConfig, judge: trained.ClassifierNet, fabric: Fabric) -> None:
         self.config, self.judge, self.fabric = config, judge, fabric
+        self.brightened = [rows.targets.index(name) for name in config.brightened]
         self.teachers = [_teacher(name, rows, fabric) for name in config.teachers]
         needed = config.reconstructed or config.localise
         self.autoencoder = _autoencoder(config.autoencoder, rows, fabric) if needed else None
-        if (config.outline or config.shade_chance) and not _layered(self.autoencoder):
+        if (config.outline or config.heal or config.shade_chance) and not _layered(self.autoencoder):
             raise ConfigurationError(
-                f"hardening.outline and hardening.shade_chance need an autoencoder with shading and deformation, "
+                f"hardening.outline, heal and shade_chance need an autoencoder with shading and deformation, "
                 f"{config.autoencoder} has none; train one with frame.layered"
             )
 
@@ -130,11 +150,12 @@ class Hardener:
             logits = [net.raw_logits(images).float()[:, columns] for net, columns in self.teachers]
             return torch.stack(logits).mean(0)
 
-    def evidence(self, images: Images, masks: Tensor | None, wide: Wide | None = None) -> Evidence | None:
+    def evidence(self, films: Films, wide: Wide | None = None) -> Evidence | None:
         """Latents of boxed images, for one boxed target each; None where nothing is to be localised.
 
         With `wide` (and `outline`) the last ones are of images that were drawn for the widened target, boxed or not.
         """
+        images, masks = films.images, films.masks
         if not self.config.localise or self.autoencoder is None or masks is None:
             return None
         boxed = masks.flatten(2).sum(2) > 0
@@ -150,11 +171,18 @@ class Hardener:
             narrowing = outline.narrowing(len(rows), theirs)
         if not len(rows):
             return None
+        healed = None
+        if self.config.heal:
+            brighter = torch.tensor(self.brightened, device=targets.device, dtype=targets.dtype)
+            signs = torch.isin(targets, brighter).float() * 2 - 1
+            if wide is not None:
+                signs[targets == wide.target] = 0.0  # the outline tells
+            healed = healing(images, films.labels, films.parts, rows, places, signs)
         with torch.no_grad(), self.fabric.autocast():
             latents = self.autoencoder.encode(images[rows]).float()
         if self.config.latent_noise:
             latents = latents + torch.randn_like(latents) * self.config.latent_noise * _any_part(latents)
-        return Evidence(latents, targets, _places(places[:, None], latents)[:, 0], narrowing)
+        return Evidence(latents, targets, _places(places[:, None], latents)[:, 0], narrowing, healed)
 
     def explained(self, model: trained.ClassifierNet, evidence: Evidence) -> dict[str, Tensor]:
         """Terms about Latent Shift's straight path: how far the move lies outside the boxes, how the logit answers it."""
@@ -172,6 +200,8 @@ class Hardener:
             terms["outline"] = outline.unlike_narrowing(
                 net, moved.detach(), gradient, drawn, evidence.narrowing, sides=self.config.outline_sides
             )
+        if evidence.healing is not None and net is not None and evidence.healing.any():
+            terms["healing"] = outline.unlike_change(net, moved.detach(), gradient, drawn, evidence.healing)
         if self.config.response:
             terms["response"] = self._response(self.autoencoder, model, evidence, gradient.detach())
         return terms
@@ -260,7 +290,8 @@ def _single(evidence: Evidence) -> Evidence:
         return numbers.to(torch.promote_types(numbers.dtype, torch.float32))
 
     narrowing = None if evidence.narrowing is None else widened(evidence.narrowing)
-    return Evidence(widened(evidence.latents), evidence.targets, widened(evidence.regions), narrowing)
+    healed = None if evidence.healing is None else widened(evidence.healing)
+    return Evidence(widened(evidence.latents), evidence.targets, widened(evidence.regions), narrowing, healed)
 
 
 def _decode_first_order(autoencoder: Autoencoder, latents: Tensor) -> Images:
@@ -343,11 +374,11 @@ def _changes(
     return [code.square().sum(1), shading.square().sum(1), seen.sum(1)]
 
 
-def check_hardening(config: Hardening, targets: int, *, boxes: bool, widened: bool = False) -> None:
+def check_hardening(config: Hardening, targets: tuple[str, ...], *, boxes: bool, widened: bool = False) -> None:
     """Refuse halves of settings; `boxes`: expert boxes are given, `widened`: a target's width is edited."""
-    if config.response and (not config.localise or len(config.falls) != targets):
+    if config.response and (not config.localise or len(config.falls) != len(targets)):
         raise ConfigurationError(
-            f"hardening.response needs hardening.localise and one of hardening.falls for each of {targets} targets, "
+            f"hardening.response needs hardening.localise and one of hardening.falls for each of {len(targets)} targets, "
             f"got {len(config.falls)}"
         )
     if (config.reconstructed or config.localise) and not config.autoencoder:
@@ -358,6 +389,10 @@ def check_hardening(config: Hardening, targets: int, *, boxes: bool, widened: bo
         raise ConfigurationError(f"hardening.outlined must be at least 1, got {config.outlined}; or leave outline out")
     if config.outline and not (config.localise and widened):
         raise ConfigurationError("hardening.outline needs hardening.localise and edits.widened_share")
+    if config.heal and not config.localise:
+        raise ConfigurationError("hardening.heal needs hardening.localise")
+    if not set(config.brightened) <= set(targets):
+        raise ConfigurationError(f"hardening.brightened must be some of {targets}, got {config.brightened}")
     if (config.localise or config.confine_step) and not boxes:
         raise ConfigurationError("hardening.localise and hardening.confine_step need boxes")
     if bool(config.imitation) != bool(config.teachers):

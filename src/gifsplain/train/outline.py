@@ -1,4 +1,4 @@
-"""What lowering a target that is a matter of width shall draw: its outline drawn in, not its inside made paler."""
+"""What lowering a target shall draw: an outline drawn in where it is a matter of width, else what healthy films show there."""
 
 import torch
 from jaxtyping import Float
@@ -42,17 +42,40 @@ def unlike_narrowing(
     half of a narrowing, and a shift, which is right on one side and wrong on the other, costs more than no change.
     """
     chosen = narrowings.flatten(1).any(1)
-    gradient, drawn, narrowings = gradient[chosen], drawn[chosen], narrowings[chosen]
-    moves = -(net.frame.shift(gradient) if net.frame is not None else gradient)
-    code, shading, velocity = moves.split([net.config.bottleneck[0], *LAYERS], dim=1)
-    seen = deform.warped_change(drawn, velocity) + deform.upsample(shading, drawn.shape[-2:])
-    hidden = code.square().flatten(1).sum(1) * _code_energy(net, latents[chosen], code.detach())
+    drawn, narrowings = drawn[chosen], narrowings[chosen]
+    seen, hidden = _drawn_change(net, latents[chosen], gradient[chosen], drawn)
     wanted = deform.change_first_order(drawn, narrowings)
     unlikeness = losses.unlike(seen, wanted, hidden)
     if sides:
         halves = [losses.unlike(seen * part, wanted * part, hidden / 2) for part in side_weights(narrowings)]
         unlikeness = (unlikeness + 2 * torch.maximum(*halves)) / 3
     return unlikeness.mean()
+
+
+def unlike_change(
+    net: Autoencoder,
+    latents: Float[Tensor, "b c h w"],
+    gradient: Float[Tensor, "b c h w"],
+    drawn: Images,
+    wanted: Float[Tensor, "b 1 s s"],
+) -> losses.Scalar:
+    """How little what a step against the gradient draws looks like the wanted change, in mean over the images that have one.
+
+    As `unlike_narrowing`, without sides.
+    """
+    chosen = wanted.flatten(1).any(1)
+    seen, hidden = _drawn_change(net, latents[chosen], gradient[chosen], drawn[chosen])
+    return losses.unlike(seen, wanted[chosen].expand_as(seen), hidden).mean()
+
+
+def _drawn_change(
+    net: Autoencoder, latents: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c h w"], drawn: Images
+) -> tuple[Images, Float[Tensor, " b"]]:
+    """What shading and deformation draw in a step against the gradient, to first order; the code's squared length."""
+    moves = -(net.frame.shift(gradient) if net.frame is not None else gradient)
+    code, shading, velocity = moves.split([net.config.bottleneck[0], *LAYERS], dim=1)
+    seen = deform.warped_change(drawn, velocity) + deform.upsample(shading, drawn.shape[-2:])
+    return seen, code.square().flatten(1).sum(1) * _code_energy(net, latents, code.detach())
 
 
 def side_weights(narrowings: Float[Tensor, "b 2 s s"]) -> tuple[Float[Tensor, "b 1 s s"], Float[Tensor, "b 1 s s"]]:
