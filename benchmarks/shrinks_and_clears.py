@@ -1,11 +1,14 @@
-"""Does the heart get narrower, and does the effusion clear? Measured inside experts' boxes of the built-in pair's counterfactuals.
+"""Does the heart get narrower, does the effusion clear, does a finding fade? Measured inside experts' boxes of the built-in
+pair's counterfactuals.
 
     python benchmarks/shrinks_and_clears.py DATA/metadata.csv [--split val] [--limit 40] [--method latentshift-steps]
+        [--targets Cardiomegaly Effusion Pneumothorax]
 
 Cardiomegaly: rows from 35 to 70 % of the box's height, averaged; on each side of the box's middle the silhouette ends where
 the profile of the unchanged frame or of the counterfactual first falls below the mean of the heart's and the darkest
-brightness of the unchanged frame. Effusion: mean change of the lower half of the box, in full scales. Reported for all boxed
-images and for those whose wanted drop was reached; and, as controls, in the same boxes while the other target is lowered: at
+brightness of the unchanged frame. Effusion: mean change of the lower half of the box, in full scales. Others: mean change of
+the whole box; an opacity should get darker, the air of a pneumothorax brighter. Reported for all boxed images and for those
+whose wanted drop was reached; and, as controls, in the same boxes while another target is lowered (Cardiomegaly; Effusion for Cardiomegaly): at
 its own end, and matched: both at the frames whose mean change comes nearest to the smaller of the two ends. The silhouette
 cannot tell a border that moves from one that darkens.
 """
@@ -26,6 +29,8 @@ from gifsplain.models.load import load_models
 from gifsplain.types import Explanation, Stop
 
 TARGETS = ("Cardiomegaly", "Effusion")
+BRIGHTENED = "Pneumothorax"
+"""The finding that is darker than what it replaces."""
 
 
 def half_width(profile: Tensor, threshold: Tensor) -> int:
@@ -70,14 +75,15 @@ def sides(made: Explanation, mask: Tensor) -> NDArray[np.float64]:
 
 
 def effect(target: str, made: Explanation, frame: int, mask: Tensor) -> float:
-    """Ratio of the silhouette's widths, or mean change of the box's lower half; of one frame against the baseline."""
+    """Ratio of the silhouette's widths, or mean change of the box or (Effusion) its lower half; of a frame against the baseline."""
     before, after = (made.frames[i][0].clamp(0, 1) for i in (made.baseline, frame))
     box = around(mask)
     if target == "Cardiomegaly":
         return width_ratio(before, after, box)
-    lower = mask.clone()
-    lower[: (box[1] + box[3]) // 2] = False
-    return float((after - before)[lower].mean())
+    place = mask.clone()
+    if target == "Effusion":
+        place[: (box[1] + box[3]) // 2] = False
+    return float((after - before)[place].mean())
 
 
 def change(made: Explanation, frame: int) -> float:
@@ -99,11 +105,13 @@ def main() -> None:
     parser.add_argument("--method", default="latentshift")
     parser.add_argument("--classifier", default="cxr", help="as for gifsplain explain")
     parser.add_argument("--autoencoder", default="cxr", help="as for gifsplain explain")
+    parser.add_argument("--targets", nargs="+", default=list(TARGETS))
     options = parser.parse_args()
     pair = load_models(options.classifier, options.autoencoder)
     setup = Setup(options.manifest, Path("unused"), sources=("nih",), split=options.split)
     pool = cases.load_cases(setup)
-    for target, other in (TARGETS, TARGETS[::-1]):
+    for target in options.targets:
+        other = TARGETS[target == TARGETS[0]]
         marked = cases.draw(cases.marked(setup, pool, target), options.limit, 0)
         names = [case.key for case in marked]
         pictures = cases.as_pictures(cases.load_pictures(marked, pair.classifier.card), names)
@@ -158,9 +166,11 @@ def report(target: str, other: str, rows: NDArray[np.float64]) -> None:
         if target == "Cardiomegaly":
             words = f"width {np.median(values):.2f} of before (median), narrower by 5 % in {(values < 0.95).mean():.0%}, wider in {(values > 1.05).mean():.0%}"
         else:
-            words = f"lower half of the box changes by {np.median(values):+.3f} (median), darker by 0.02 in {(values < -0.02).mean():.0%}, brighter in {(values > 0.02).mean():.0%}"
+            place = "lower half of the box" if target == "Effusion" else "box"
+            words = f"{place} changes by {np.median(values):+.3f} (median), darker by 0.02 in {(values < -0.02).mean():.0%}, brighter in {(values > 0.02).mean():.0%}"
         print(f"  {name}: {words}")
     more, less = int((rows[:, 2] < rows[:, 3]).sum()), int((rows[:, 2] > rows[:, 3]).sum())
+    more, less = (less, more) if target == BRIGHTENED else (more, less)
     p = binomtest(more, more + less).pvalue if more + less else 1.0
     print(f"  at the same mean change stronger than the control in {more}, weaker in {less} (sign test p = {p:.2g})")
 

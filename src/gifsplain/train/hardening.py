@@ -17,6 +17,7 @@ from gifsplain.models.networks import Autoencoder as FramedAutoencoder
 from gifsplain.models.protocols import Autoencoder
 from gifsplain.train import losses, outline
 from gifsplain.train.healing import healing
+from gifsplain.train.latent_gradient import decode_first_order, latent_gradient, own_network
 from gifsplain.train.mixing import Mixture, draw_mixture
 from gifsplain.train.rows import DataConfig
 from gifsplain.types import Images
@@ -189,19 +190,17 @@ class Hardener:
         if self.autoencoder is None:
             raise AssertionError("evidence exists only with an autoencoder")
         evidence = _single(evidence)
-        moved = evidence.latents.requires_grad_(True)
-        drawn = _decode_first_order(self.autoencoder, moved)
-        chosen = model.raw_logits(drawn).float().gather(1, evidence.targets[:, None]).sum()
-        (gradient,) = torch.autograd.grad(chosen, moved, create_graph=True)  # so that the terms can be differentiated
-        drawn, net = drawn.detach(), _own(self.autoencoder)
+        moved = evidence.latents.detach()
+        gradient, drawn = latent_gradient(self.autoencoder, model, moved, evidence.targets)
+        net = own_network(self.autoencoder)
         layers = _changes(net, gradient, drawn, evidence.regions.shape[-2:])
         terms = {"misplaced": torch.stack([losses.energy_inside(one, evidence.regions) for one in layers]).mean()}
         if evidence.narrowing is not None and net is not None:
             terms["outline"] = outline.unlike_narrowing(
-                net, moved.detach(), gradient, drawn, evidence.narrowing, sides=self.config.outline_sides
+                net, moved, gradient, drawn, evidence.narrowing, sides=self.config.outline_sides
             )
         if evidence.healing is not None and net is not None and evidence.healing.any():
-            terms["healing"] = outline.unlike_change(net, moved.detach(), gradient, drawn, evidence.healing)
+            terms["healing"] = outline.unlike_change(net, moved, gradient, drawn, evidence.healing)
         if self.config.response:
             terms["response"] = self._response(self.autoencoder, model, evidence, gradient.detach())
         return terms
@@ -262,7 +261,7 @@ class Hardener:
         deformation, where the latent has it."""
         moved = latents.requires_grad_(True)
         with self.fabric.autocast():
-            before = _decode_first_order(autoencoder, moved).float().clamp(0, 1)
+            before = decode_first_order(autoencoder, moved).float().clamp(0, 1)
         (gradient,) = torch.autograd.grad(self._cost(before, labels), moved)
         latents.requires_grad_(False)
         gradient = gradient if moving else _still(gradient)
@@ -294,15 +293,9 @@ def _single(evidence: Evidence) -> Evidence:
     return Evidence(widened(evidence.latents), evidence.targets, widened(evidence.regions), narrowing, healed)
 
 
-def _decode_first_order(autoencoder: Autoencoder, latents: Tensor) -> Images:
-    """What is drawn, with a gradient that is defined at rest and can be differentiated."""
-    net = _own(autoencoder)
-    return net.decode_first_order(latents) if net is not None else autoencoder.decode(latents)
-
-
 def _within(autoencoder: Autoencoder, moves: Tensor, places: Float[Tensor, "b 1 h w"]) -> Tensor:
     """The part of a latent's move that moves the code in some places of its grid."""
-    net = _own(autoencoder)
+    net = own_network(autoencoder)
     frame = net.frame if net is not None else None
     return moves * places if frame is None else frame.unshift(frame.shift(moves) * places)
 
@@ -352,13 +345,8 @@ def _places(masks: Float[Tensor, "b 1 s s"], latents: Float[Tensor, "b c h w"]) 
 
 
 def _layered(autoencoder: Autoencoder | None) -> bool:
-    net = _own(autoencoder) if autoencoder is not None else None
+    net = own_network(autoencoder) if autoencoder is not None else None
     return net is not None and net.config.layered
-
-
-def _own(autoencoder: Autoencoder) -> FramedAutoencoder | None:
-    net = getattr(autoencoder, "net", None)
-    return net if isinstance(net, FramedAutoencoder) else None
 
 
 def _changes(
