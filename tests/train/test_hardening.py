@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -314,7 +315,14 @@ def test_a_logit_learns_to_mean_the_outline(judge: Classifier, layered: Path) ->
 def healed(layered: Path, judge: Classifier, brightened: tuple[str, ...] = ()) -> tuple[Hardener, Evidence]:
     """Evidence of a boxed film of the first target beside one of the second, widened one; two healthy films to learn from."""
     config = Hardening(
-        str(layered), localise=1.0, localised=1, outline=1.0, outlined=1, heal=1.0, brightened=brightened
+        str(layered),
+        localise=1.0,
+        localised=1,
+        outline=1.0,
+        outlined=1,
+        heal=1.0,
+        healed=("Big",),
+        brightened=brightened,
     )
     hardener = make(config, judge)
     images = torch.nn.functional.avg_pool2d(torch.rand(4, 1, SIZE + 4, SIZE + 4), 5, 1)
@@ -433,8 +441,8 @@ def test_shading_step_moves_nothing_and_asks_the_widened_target_only(judge: Clas
     assert asked[0][:, 0].isnan().all() and (asked[0][:, 1] == 0).all()
 
 
-@pytest.mark.parametrize("asked", [{"outline": 1.0}, {"heal": 1.0}, {"shade_chance": 0.5}])
-def test_an_outline_needs_layers(judge: Classifier, drawing: Path, asked: dict[str, float]) -> None:
+@pytest.mark.parametrize("asked", [{"outline": 1.0}, {"heal": 1.0, "healed": ("Big",)}, {"shade_chance": 0.5}])
+def test_an_outline_needs_layers(judge: Classifier, drawing: Path, asked: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=r"need an autoencoder with shading and deformation"):
         make(Hardening(str(drawing), 0.5, localise=1.0, **asked), judge)
 
@@ -453,9 +461,15 @@ def test_nothing_to_localise_without_boxes(drawing: Path, judge: Classifier) -> 
     check_hardening(drawing, ROWS.targets, boxes=True, widened=True)
     with pytest.raises(ConfigurationError, match=r"shade_chance needs .* edits\.widened_share"):
         check_hardening(replace(drawing, outline=0.0), ROWS.targets, boxes=True)
-    with pytest.raises(ConfigurationError, match=r"heal needs hardening\.localise"):
-        check_hardening(Hardening(heal=1.0), ROWS.targets, boxes=True)
-    with pytest.raises(ConfigurationError, match=r"brightened must be some of .*, got \('Lung',\)"):
-        check_hardening(replace(config, heal=1.0, brightened=("Lung",)), ROWS.targets, boxes=True)
+    with pytest.raises(
+        ConfigurationError, match=r"heal and hardening\.healed go together, and need hardening\.localise"
+    ):
+        check_hardening(Hardening(heal=1.0, healed=("Big",)), ROWS.targets, boxes=True)
+    with pytest.raises(ConfigurationError, match=r"heal and hardening\.healed go together"):
+        check_hardening(replace(config, heal=1.0), ROWS.targets, boxes=True)
+    with pytest.raises(ConfigurationError, match=r"healed must be some of \('Big', 'Spot'\), got \('Lung',\)"):
+        check_hardening(replace(config, heal=1.0, healed=("Lung",)), ROWS.targets, boxes=True)
+    with pytest.raises(ConfigurationError, match=r"brightened must be some of \('Big',\), got \('Spot',\)"):
+        check_hardening(replace(config, heal=1.0, healed=("Big",), brightened=("Spot",)), ROWS.targets, boxes=True)
     with pytest.raises(ConfigurationError, match=r"outline needs .* edits\.widened_share"):
         check_hardening(replace(drawing, shade_chance=0.0), ROWS.targets, boxes=True)

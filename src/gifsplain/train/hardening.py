@@ -62,8 +62,10 @@ class Hardening:
     outlined: int = 2
     """Images of a batch for which that term is taken, beside `localised`; with the usual box where experts drew none."""
     heal: float = 0.0
-    """Weight of a term that wants what lowering any other boxed target draws to look like what films without any target
-    show in its box."""
+    """Weight of a term that wants what lowering a boxed target draws to look like what films without any target show in its
+    box."""
+    healed: tuple[str, ...] = ()
+    """The targets that it is asked of."""
     brightened: tuple[str, ...] = ()
     """Targets that are darker than what they replace (air, as in Pneumothorax): their cure is brighter; that of all others is
     darker."""
@@ -119,7 +121,7 @@ class Hardener:
 
     def __init__(self, config: Hardening, rows: DataConfig, judge: trained.ClassifierNet, fabric: Fabric) -> None:
         self.config, self.judge, self.fabric = config, judge, fabric
-        self.brightened = [rows.targets.index(name) for name in config.brightened]
+        self.signs = torch.tensor([_sign(name, config) for name in rows.targets], device=fabric.device)
         self.teachers = [_teacher(name, rows, fabric) for name in config.teachers]
         needed = config.reconstructed or config.localise
         self.autoencoder = _autoencoder(config.autoencoder, rows, fabric) if needed else None
@@ -174,11 +176,7 @@ class Hardener:
             return None
         healed = None
         if self.config.heal:
-            brighter = torch.tensor(self.brightened, device=targets.device, dtype=targets.dtype)
-            signs = torch.isin(targets, brighter).float() * 2 - 1
-            if wide is not None:
-                signs[targets == wide.target] = 0.0  # the outline tells
-            healed = healing(images, films.labels, films.parts, rows, places, signs)
+            healed = healing(images, films.labels, films.parts, rows, places, self.signs[targets])
         with torch.no_grad(), self.fabric.autocast():
             latents = self.autoencoder.encode(images[rows]).float()
         if self.config.latent_noise:
@@ -282,6 +280,11 @@ class Hardener:
         return (images + self.config.adversarial * gradient.sign()).clamp(0, 1).detach()
 
 
+def _sign(target: str, config: Hardening) -> float:
+    """Of a cure's change of brightness; 0 where none is asked."""
+    return 0.0 if target not in config.healed else 1.0 if target in config.brightened else -1.0
+
+
 def _single(evidence: Evidence) -> Evidence:
     """In single precision at least: Fabric halves whatever enters a module in mixed precision."""
 
@@ -377,10 +380,11 @@ def check_hardening(config: Hardening, targets: tuple[str, ...], *, boxes: bool,
         raise ConfigurationError(f"hardening.outlined must be at least 1, got {config.outlined}; or leave outline out")
     if config.outline and not (config.localise and widened):
         raise ConfigurationError("hardening.outline needs hardening.localise and edits.widened_share")
-    if config.heal and not config.localise:
-        raise ConfigurationError("hardening.heal needs hardening.localise")
-    if not set(config.brightened) <= set(targets):
-        raise ConfigurationError(f"hardening.brightened must be some of {targets}, got {config.brightened}")
+    if bool(config.heal) != bool(config.healed) or (config.heal and not config.localise):
+        raise ConfigurationError("hardening.heal and hardening.healed go together, and need hardening.localise")
+    for name, given, known in (("healed", config.healed, targets), ("brightened", config.brightened, config.healed)):
+        if not set(given) <= set(known):
+            raise ConfigurationError(f"hardening.{name} must be some of {known}, got {given}")
     if (config.localise or config.confine_step) and not boxes:
         raise ConfigurationError("hardening.localise and hardening.confine_step need boxes")
     if bool(config.imitation) != bool(config.teachers):
