@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from gifsplain.errors import ConfigurationError, InputError
-from gifsplain.evaluate import paper, parts
+from gifsplain.evaluate import bootstrap, paper, parts, tables
 from gifsplain.evaluate.alignment import AlignmentConfig
 from gifsplain.evaluate.config import Setup
 from gifsplain.evaluate.counterfactual import CounterfactualConfig
@@ -110,6 +111,15 @@ def test_overlap_counts_intervals_and_controls(world: World) -> None:
         expected = means[found.target, "grad"] - means[found.target, "random-map"]
         gain = summary.loc[found.Index, "over_random-map"]
         assert gain == pytest.approx(expected)
+        assert np.isnan(summary.loc[found.Index, "over_grad"])  # not over itself
+    table = result.tables["Gain in IoU over the controls and over the plain gradient"]
+    shown = table[(table["classifier"] == "one") & (table["method"] == "latentshift")].set_index("target")
+    both = rows.pivot(index=["target", "case", "patient"], columns="method", values="iou").reset_index()
+    both["gain"] = both["latentshift"] - both["grad"]
+    for target, part in [*both.groupby("target"), ("all", both)]:
+        mean = bootstrap.mean_interval(part["gain"].to_numpy(), list(part["patient"]))
+        assert shown.loc[target, "IoU over grad"].startswith(tables.with_interval(mean.value, mean.low, mean.high))
+        assert shown.loc[target, "n"] == str(len(part))
 
 
 def test_the_paper_report_holds_every_section(world: World, tmp_path: Path) -> None:

@@ -57,7 +57,11 @@ def _overlap(config: localisation.OverlapConfig, progress: parts.Progress | None
     found = {
         "IoU at the expert's area and AUC (tables 1 and E.1)": tables.overlap(summary),
         "Localisation, with 95 % intervals over patients": tables.localisation(summary),
-        "Gain in IoU over the controls": tables.against_controls(summary, ("random-map", "centre-prior", "box-prior")),
+        "Gain in IoU over the controls and over the plain gradient": tables.against_controls(
+            pd.concat([summary, localisation.gains_together(rows, config.setup.split)]),
+            ("random-map", "centre-prior", "box-prior"),
+            localisation.GRADIENT,
+        ),
     }
     words = verdicts.overlap(summary, controls, config.setup.split, config.threshold_split)
     return Result(rows, summary, found, {"overlap": figures.overlap(summary)}, words)

@@ -14,6 +14,8 @@ from gifsplain.evaluate.store import Store, maps_as_tensor
 
 BOX_PRIOR = "box-prior"
 """Control: mean mark of the target in the train split, the case's own patient left out."""
+GRADIENT = "grad"
+"""The plain input gradient: no control, but what every other method has to beat to be worth its time."""
 Prior = list[tuple[str, Bool[np.ndarray, "s s"]]]
 """Patient and mark."""
 MEASURES = ("iou", "precision", "recall", "hit", "energy")
@@ -149,16 +151,31 @@ def _interval(name: str, values: np.ndarray, patients: list[str]) -> parts.Row:
     return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
+def gains_together(rows: pd.DataFrame, split: str) -> pd.DataFrame:
+    """Gain in IoU over each control and over the gradient for each classifier and method, over the marks of all targets."""
+    chosen = rows[rows["split"] == split]
+    found = []
+    for names, table in chosen.groupby(["classifier", "method"], sort=False):
+        classifier, method = str(names[0]), str(names[1])
+        others = chosen[chosen["classifier"] == classifier]
+        row: parts.Row = {"classifier": classifier, "target": "all", "method": method, "n": len(table)}
+        found.append(row | _gains(method, table, others))
+    return pd.DataFrame(found)
+
+
 def _against_controls(key: tuple[str, str, str], table: pd.DataFrame, chosen: pd.DataFrame) -> parts.Row:
-    """Mean gain in IoU over each control on the same cases, with its interval."""
+    """Mean gain in IoU over each control and over the gradient on the same cases, with its interval."""
+    same = (chosen["classifier"] == key[0]) & (chosen["target"] == key[1])
+    return _gains(key[2], table, chosen[same])
+
+
+def _gains(method: str, table: pd.DataFrame, others: pd.DataFrame) -> parts.Row:
     row: parts.Row = {}
-    for control in (*CONTROLS, BOX_PRIOR):
-        same = (chosen["classifier"] == key[0]) & (chosen["target"] == key[1]) & (chosen["method"] == control)
-        if control == key[2] or not same.any():
+    for control in (*CONTROLS, BOX_PRIOR, GRADIENT):
+        theirs = others.loc[others["method"] == control, ["target", "case", "iou"]]
+        if control == method or theirs.empty:
             continue
-        both = table[["case", "patient", "iou"]].merge(
-            chosen.loc[same, ["case", "iou"]], on="case", suffixes=("", "_c")
-        )
+        both = table[["target", "case", "patient", "iou"]].merge(theirs, on=["target", "case"], suffixes=("", "_c"))
         gain = both["iou"].to_numpy(float) - both["iou_c"].to_numpy(float)
         found = bootstrap.mean_interval(gain, list(both["patient"]))
         row |= {f"over_{control}": found.value, f"over_{control}_low": found.low, f"over_{control}_high": found.high}  # fmt: skip

@@ -62,12 +62,12 @@ def localisation(summary: Frame) -> Frame:
     return Frame(rows)
 
 
-def against_controls(summary: Frame, controls: Sequence[str]) -> Frame:
-    """Gain in IoU over each control with its interval; + where the whole interval is above 0, - where below."""
+def against_controls(summary: Frame, controls: Sequence[str], *others: str) -> Frame:
+    """Gain in IoU over each control, and over other methods, with its interval; + where the whole of it is above 0, - where below."""
     rows = []
     for found in summary[~summary["method"].isin(controls)].to_dict("records"):
         row = {key: str(found[key]) for key in ("classifier", "target", "method", "n")}
-        for control in controls:
+        for control in (*controls, *others):
             value, low, high = (found.get(f"over_{control}{end}", float("nan")) for end in ("", "_low", "_high"))
             sign = " +" if low > 0 else " −" if high < 0 else ""
             row[f"IoU over {control}"] = with_interval(value, low, high) + sign
