@@ -8,9 +8,9 @@ Cardiomegaly: rows from 35 to 70 % of the box's height, averaged; on each side o
 the profile of the unchanged frame or of the counterfactual first falls below the mean of the heart's and the darkest
 brightness of the unchanged frame. Effusion: mean change of the lower half of the box, in full scales. Others: mean change of
 the whole box; an opacity should get darker, the air of a pneumothorax brighter. Reported for all boxed images and for those
-whose wanted drop was reached; and, as controls, in the same boxes while another target is lowered (Cardiomegaly; Effusion for Cardiomegaly): at
-its own end, and matched: both at the frames whose mean change comes nearest to the smaller of the two ends. The silhouette
-cannot tell a border that moves from one that darkens.
+whose wanted drop was reached; and, as controls, in the same boxes while another target is lowered (Cardiomegaly; Effusion for
+Cardiomegaly): at its own end, and matched: both at the frames whose mean change comes nearest to the smaller of the two ends.
+The silhouette cannot tell a border that moves from one that darkens.
 """
 
 import argparse
@@ -111,7 +111,7 @@ def main() -> None:
     setup = Setup(options.manifest, Path("unused"), sources=("nih",), split=options.split)
     pool = cases.load_cases(setup)
     for target in options.targets:
-        other = TARGETS[target == TARGETS[0]]
+        other = "Effusion" if target == "Cardiomegaly" else "Cardiomegaly"
         marked = cases.draw(cases.marked(setup, pool, target), options.limit, 0)
         names = [case.key for case in marked]
         pictures = cases.as_pictures(cases.load_pictures(marked, pair.classifier.card), names)

@@ -14,8 +14,9 @@ from gifsplain.models import deform, trained
 from gifsplain.models.backbones import Classifier, ClassifierConfig, build_classifier
 from gifsplain.models.networks import AutoencoderConfig, build_autoencoder
 from gifsplain.train import edits, losses, outline
+from gifsplain.train.evidence import Evidence, Films, Wide
 from gifsplain.train.frame import FrameConfig, fit_frame
-from gifsplain.train.hardening import BELIEVABLE, Evidence, Films, Hardener, Hardening, Wide, check_hardening
+from gifsplain.train.hardening import BELIEVABLE, Hardener, Hardening, check_hardening
 from gifsplain.train.rows import DataConfig, SourceConfig
 
 SIZE = 32
@@ -356,10 +357,13 @@ def test_lowering_a_finding_is_compared_with_its_cure(judge: Classifier, layered
     assert float(hardener.explained(judge, evidence)["healing"].detach()) == pytest.approx(slow, abs=0.03)
 
 
-def test_the_sign_of_a_cure_is_learned(judge: Classifier, layered: Path) -> None:
-    """The logit of a finding that is air comes to fall when its place is made brighter, and the other way round."""
-    hardener, evidence = healed(layered, judge, brightened=("Big",))
-    assert evidence.healing is not None and float(evidence.healing[0].min()) >= 0 < float(evidence.healing[0].max())
+@pytest.mark.parametrize("brightened", [("Big",), ()])
+def test_the_sign_of_a_cure_is_learned(judge: Classifier, layered: Path, brightened: tuple[str, ...]) -> None:
+    """The logit of a finding that is air comes to fall when its place is made brighter, of others when it gets darker."""
+    hardener, evidence = healed(layered, judge, brightened)
+    assert evidence.healing is not None
+    cure = evidence.healing[0] if brightened else -evidence.healing[0]
+    assert float(cure.min()) >= 0 < float(cure.max())
     optimizer = torch.optim.Adam(judge.parameters(), lr=3e-3)
     before = float(hardener.explained(judge, evidence)["healing"].detach())
     for _ in range(40):
@@ -371,16 +375,25 @@ def test_the_sign_of_a_cure_is_learned(judge: Classifier, layered: Path) -> None
 
 def test_terms_survive_mixed_precision(judge: Classifier, layered: Path) -> None:
     """Fabric halves the evidence on its way into the objective; the terms stay what they are."""
-    hardener, evidence = outlining(layered, judge, 2)
+    hardener, evidence = healed(layered, judge)
     hardener.config = replace(hardener.config, response=1.0, falls=(1.0, 1.0))
     halved = Evidence(
         *(part.bfloat16() if part is not None and part.is_floating_point() else part for part in evidence)
     )
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        rough = hardener.explained(judge, halved)
+    asked = []
+    for within in (True, False):  # the backward pass may run inside autocast or not
+        judge.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rough = hardener.explained(judge, halved)
+            if within:
+                (rough["outline"] + rough["healing"]).backward()
+        if not within:
+            (rough["outline"] + rough["healing"]).backward()
+        asked.append(next(iter(judge.body.parameters())).grad.clone())  # type: ignore[union-attr]
+    torch.testing.assert_close(asked[0], asked[1], rtol=0, atol=0.01 * float(asked[1].abs().max()))
     exact = hardener.explained(judge, evidence)
-    assert rough.keys() == exact.keys()
-    for name in ("misplaced", "outline"):
+    assert rough.keys() == exact.keys() == {"misplaced", "outline", "healing", "response"}
+    for name in ("misplaced", "outline", "healing"):
         assert float(rough[name].detach()) == pytest.approx(float(exact[name].detach()), rel=0.1)
 
 

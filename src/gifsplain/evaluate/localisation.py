@@ -152,8 +152,13 @@ def _interval(name: str, values: np.ndarray, patients: list[str]) -> parts.Row:
 
 
 def gains_together(rows: pd.DataFrame, split: str) -> pd.DataFrame:
-    """Gain in IoU over each control and over the gradient for each classifier and method, over the marks of all targets."""
+    """Gain in IoU over each control and over the gradient for each classifier and method, over the marks of all targets.
+
+    `n` counts the method's marks; a gain is over those that the other was drawn for too. Nothing where there is one target.
+    """
     chosen = rows[rows["split"] == split]
+    if chosen["target"].nunique() < 2:
+        return pd.DataFrame()
     found = []
     for names, table in chosen.groupby(["classifier", "method"], sort=False):
         classifier, method = str(names[0]), str(names[1])

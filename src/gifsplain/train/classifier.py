@@ -20,7 +20,8 @@ from gifsplain.train import config as configuration
 from gifsplain.train.augment import AugmentConfig, draw_affines, expose, warp
 from gifsplain.train.config import LoopConfig
 from gifsplain.train.edits import Batch, EditsConfig, check_edits, edit
-from gifsplain.train.hardening import Evidence, Films, Hardener, Hardening, Wide, check_hardening
+from gifsplain.train.evidence import Evidence, Films, Wide
+from gifsplain.train.hardening import Hardener, Hardening, check_hardening
 from gifsplain.train.rows import DataConfig
 from gifsplain.types import Images, ScoreMeaning
 

@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
@@ -16,6 +15,7 @@ from gifsplain.models.networks import LAYERS
 from gifsplain.models.networks import Autoencoder as FramedAutoencoder
 from gifsplain.models.protocols import Autoencoder
 from gifsplain.train import losses, outline
+from gifsplain.train.evidence import Evidence, Films, Wide, single
 from gifsplain.train.healing import healing
 from gifsplain.train.latent_gradient import decode_first_order, latent_gradient, own_network
 from gifsplain.train.mixing import Mixture, draw_mixture
@@ -86,36 +86,6 @@ class Hardening:
     """Weight of that term."""
 
 
-class Evidence(NamedTuple):
-    """Where the classifier should find each of some targets."""
-
-    latents: Float[Tensor, "k c h w"]
-    targets: Int[Tensor, " k"]
-    regions: Float[Tensor, "k h w"]
-    """1 in the places of the latent's grid that a box of the target covers, 0 elsewhere."""
-    narrowing: Float[Tensor, "k 2 s s"] | None = None
-    """Where each pixel is taken from when the target is made narrower, in pixels (x, y); for the last ones only, else 0."""
-    healing: Float[Tensor, "k 1 s s"] | None = None
-    """Change to what healthy films show in the box; 0 where none is asked."""
-
-
-class Films(NamedTuple):
-    """What is known of a batch of films as they are."""
-
-    images: Images
-    labels: Float[Tensor, "b t"]
-    masks: Float[Tensor, "b t s s"] | None
-    parts: Int[Tensor, " b"]
-    """Source of each."""
-
-
-class Wide(NamedTuple):
-    """The target that is a matter of width, and where it lies in images without a box of it."""
-
-    target: int
-    usual: Float[Tensor, "b s s"]
-
-
 class Hardener:
     """The frozen models that `config` names, on the training's device; `judge` is the averaged classifier."""
 
@@ -165,18 +135,20 @@ class Hardener:
         rows = boxed.any(1).nonzero().flatten()
         rows = rows[torch.randperm(len(rows), device=rows.device)[: self.config.localised]]
         targets = torch.multinomial(boxed[rows].float(), 1).flatten() if len(rows) else rows
-        places, narrowing = masks[rows, targets], None
+        places, narrowing, outlined = masks[rows, targets], None, 0
         if wide is not None and self.config.outline:
             more = torch.randperm(len(images), device=images.device)[: self.config.outlined]
             theirs = torch.where(boxed[more, wide.target][:, None, None], masks[more, wide.target], wide.usual[more])
             rows, places = torch.cat([rows, more]), torch.cat([places, theirs])
             targets = torch.cat([targets, torch.full_like(more, wide.target)])
-            narrowing = outline.narrowing(len(rows), theirs)
+            narrowing, outlined = outline.narrowing(len(rows), theirs), len(more)
         if not len(rows):
             return None
         healed = None
         if self.config.heal:
-            healed = healing(images, films.labels, films.parts, rows, places, self.signs[targets])
+            signs = self.signs[targets]
+            signs[len(rows) - outlined :] = 0  # those may be healthy, and their outline tells
+            healed = healing(images, films.labels, films.parts, rows, places, signs)
         with torch.no_grad(), self.fabric.autocast():
             latents = self.autoencoder.encode(images[rows]).float()
         if self.config.latent_noise:
@@ -187,7 +159,7 @@ class Hardener:
         """Terms about Latent Shift's straight path: how far the move lies outside the boxes, how the logit answers it."""
         if self.autoencoder is None:
             raise AssertionError("evidence exists only with an autoencoder")
-        evidence = _single(evidence)
+        evidence = single(evidence)
         moved = evidence.latents.detach()
         gradient, drawn = latent_gradient(self.autoencoder, model, moved, evidence.targets)
         net = own_network(self.autoencoder)
@@ -197,7 +169,7 @@ class Hardener:
             terms["outline"] = outline.unlike_narrowing(
                 net, moved, gradient, drawn, evidence.narrowing, sides=self.config.outline_sides
             )
-        if evidence.healing is not None and net is not None and evidence.healing.any():
+        if evidence.healing is not None and net is not None:
             terms["healing"] = outline.unlike_change(net, moved, gradient, drawn, evidence.healing)
         if self.config.response:
             terms["response"] = self._response(self.autoencoder, model, evidence, gradient.detach())
@@ -283,17 +255,6 @@ class Hardener:
 def _sign(target: str, config: Hardening) -> float:
     """Of a cure's change of brightness; 0 where none is asked."""
     return 0.0 if target not in config.healed else 1.0 if target in config.brightened else -1.0
-
-
-def _single(evidence: Evidence) -> Evidence:
-    """In single precision at least: Fabric halves whatever enters a module in mixed precision."""
-
-    def widened(numbers: Tensor) -> Tensor:
-        return numbers.to(torch.promote_types(numbers.dtype, torch.float32))
-
-    narrowing = None if evidence.narrowing is None else widened(evidence.narrowing)
-    healed = None if evidence.healing is None else widened(evidence.healing)
-    return Evidence(widened(evidence.latents), evidence.targets, widened(evidence.regions), narrowing, healed)
 
 
 def _within(autoencoder: Autoencoder, moves: Tensor, places: Float[Tensor, "b 1 h w"]) -> Tensor:

@@ -25,16 +25,17 @@ def healing(
 ) -> Float[Tensor, "k 1 s s"]:
     """For some rows of a batch the change from what their box holds to what films without any of the targets hold there.
 
-    In full scale. Only its part of the sign that a cure has: -1 where the finding is brighter than what it replaces, 1 where
-    it is darker, 0 where none is asked; the rest is the other patients' anatomy. 0 for a row when the batch has no such film of the same part
-    (source), since exposure and sharpness differ between parts.
+    In full scale. Only its part of the sign that a cure has, -1 where the finding is brighter than what it replaces and 1
+    where it is darker: the rest is the other patients' anatomy; and a little (`LEAST`) of that sign everywhere in the box.
+    0 for a row whose sign is 0, or when the batch has no such film of the same part (source), since exposure and sharpness
+    differ between parts.
     """
     healthy: Bool[Tensor, " b"] = (labels == 0).all(1)
     changes = images.new_zeros(len(rows), 1, *images.shape[2:])
     for number, row in enumerate(rows.tolist()):
         givers = healthy & (parts == parts[row])
         givers[row] = False
-        if not givers.any():
+        if not signs[number] or not givers.any():
             continue
         made, soft, misfit = fitted(images[row], images[givers], places[number])
         best = misfit.topk(min(GIVERS, len(misfit)), largest=False).indices

@@ -3,18 +3,21 @@
 What such a term v(g) asks of the classifier's weights w is d/dw of the gradient g along dv/dg, that is of the derivative of the
 logit along one direction of the latent. Forward-mode differentiation gives that derivative, and one backward pass what is
 asked (reverse over forward: Pearlmutter 1994). Differentiating g itself (reverse over reverse) gives the same and takes
-longer: depthwise convolutions have no fast second derivative.
+longer: depthwise convolutions have no fast second derivative. The second pass is always in single precision; statistics of
+the network must not change between the two.
 """
 
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.autograd.function import once_differentiable
 
 from gifsplain.models import trained
 from gifsplain.models.networks import Autoencoder as FramedAutoencoder
@@ -42,10 +45,11 @@ def latent_gradient(
         """Sum of the chosen logits' derivatives along the directions."""
         with forward_ad.dual_level():
             with torch.no_grad():
-                moving = decode_first_order(autoencoder, _dual(latents, directions))
+                moving = decode_first_order(autoencoder, forward_ad.make_dual(latents, directions))
             slope: Tensor = forward_ad.unpack_dual(logits(latents, moving)[0]).tangent.sum()
         return slope
 
+    _load_formulas()
     free = latents.detach().requires_grad_(True)
     chosen, drawn = logits(free)
     (gradient,) = torch.autograd.grad(chosen.sum(), free)
@@ -64,19 +68,20 @@ class _Followed(torch.autograd.Function):
         return gradient.clone()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, asked: Tensor) -> tuple[Tensor | None, ...]:
         weights = ctx.saved_tensors
-        with torch.enable_grad():
+        with torch.enable_grad(), torch.autocast(asked.device.type, enabled=False):
             grads = torch.autograd.grad(ctx.slopes(asked.detach()), weights, allow_unused=True)
         return None, None, *grads
 
 
-def _dual(values: Tensor, tangents: Tensor) -> Tensor:
-    """A dual number; torch loads its formulas at the first one, through a part of its own that it calls deprecated."""
-    with warnings.catch_warnings():
+@cache
+def _load_formulas() -> None:
+    """Torch loads its formulas at the first dual number, through a part of its own that it calls deprecated."""
+    with warnings.catch_warnings(), forward_ad.dual_level():
         warnings.filterwarnings("ignore", message=".*torch.jit.script")
-        dual: Tensor = forward_ad.make_dual(values, tangents)
-    return dual
+        forward_ad.make_dual(torch.zeros(1), torch.zeros(1))
 
 
 @contextmanager

@@ -61,9 +61,11 @@ def unlike_change(
 ) -> losses.Scalar:
     """How little what a step against the gradient draws looks like the wanted change, in mean over the images that have one.
 
-    As `unlike_narrowing`, without sides.
+    As `unlike_narrowing`, without sides; 0 when none has one.
     """
     chosen = wanted.flatten(1).any(1)
+    if not chosen.any():
+        return gradient.sum() * 0
     seen, hidden = _drawn_change(net, latents[chosen], gradient[chosen], drawn[chosen])
     return losses.unlike(seen, wanted[chosen].expand_as(seen), hidden).mean()
 
