@@ -22,6 +22,7 @@ RUNS: tuple[tuple[str, ...], ...] = (
     ("compiled.py", "--repeats", "5", "--save", "compiled-built-in"),
     ("floor.py", "--pair", "torchxrayvision", "--repeats", "3", "--save", "floor-torchxrayvision-1"),
     ("kept_memory.py", "--repeats", "5"),
+    ("latent_gradient.py", "--repeats", "5"),
     ("batch_scaling.py", "--sizes", "100,1000,10000"),
 )
 
