@@ -10,6 +10,7 @@ import pytest
 from gifsplain.errors import ConfigurationError, InputError
 from gifsplain.io import run_folder
 from gifsplain.study import config, create, intake, launch
+from gifsplain.study.web.serving import Listen
 
 from . import drawn
 from .conftest import SMALL
@@ -66,6 +67,25 @@ def test_batch_runs_and_labels_make_a_study(tmp_path: Path) -> None:
         intake.from_batch(runs[:1], tmp_path / "labels.csv", setup)
     with pytest.raises(ConfigurationError, match="expected `source` for panel traditional.grad"):
         intake.from_batch(runs, tmp_path / "labels.csv", config.load(SMALL))
+
+
+def test_cases_without_an_animation_are_all_named(tmp_path: Path) -> None:
+    """A method that finds no change draws none; the study is refused before anything is written."""
+    setup = config.load(SMALL)
+    pool = intake.read_cases(drawn.cases_csv(tmp_path, setup, per_stratum=3, side=16), setup)
+    column = next(c for c in intake.media_columns(setup) if c.endswith("animation"))
+    pool.loc[pool.index[:12], column] = ""
+    with pytest.raises(
+        InputError, match=rf"got none in {column}; 12 of {len(pool)} cases lack one: .* and others"
+    ) as raised:
+        create.create(create.Plan(tmp_path / "study", SMALL.read_text()), pool)
+    assert all(str(case) in str(raised.value) for case in pool["case"][:10]) and not (tmp_path / "study").exists()
+
+
+def test_serving_what_is_no_study_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="expected a study folder, got"):
+        launch.serve(tmp_path / "none", Listen(), 0)
+    assert not (tmp_path / "none").exists()
 
 
 def test_sources_exclude_each_other(tmp_path: Path) -> None:

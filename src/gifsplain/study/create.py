@@ -18,6 +18,9 @@ from gifsplain.study.store.clock import now
 from gifsplain.study.store.engine import Store, open_store
 from gifsplain.study.store.records import Item, Media, Setting
 
+NAMED = 10
+"""Cases that an error names."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -42,6 +45,7 @@ def create(plan: Plan, pool: pd.DataFrame, *, tick: Callable[[], None] = lambda:
         )
     config = configs.parse(plan.text)
     items = design.choose(pool, config.cases, plan.seed)
+    _require_pictures(pool, items, config)
     plan.folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=plan.folder.parent, prefix=".study-") as temporary:
         new = Path(temporary) / "new"
@@ -85,7 +89,7 @@ def _content(
                 iou=json.dumps(iou),
             )
         )
-        media.append(_pictures(row, config, folder, f"{item.case}, {item.target}"))
+        media.append(_pictures(row, config, folder))
         key.append((name, item.case))
         tick()
     return rows, media, key
@@ -98,15 +102,33 @@ def _pseudonyms(n: int) -> list[str]:
     return [f"C{i:04d}" for i in order]
 
 
-def _pictures(row: dict[str, str], config: configs.Config, folder: Path, what: str) -> list[Media]:
+def _columns(config: configs.Config) -> list[tuple[str, str, str, str]]:
+    """Condition, panel, column of the pool and kind of every picture of a case."""
     panels = [("", "image", "image", "image")]
-    panels += [(c.key, p.key, f"{c.key}.{p.key}", p.kind) for c in config.conditions for p in c.panels]
+    return panels + [(c.key, p.key, f"{c.key}.{p.key}", p.kind) for c in config.conditions for p in c.panels]
+
+
+def _require_pictures(pool: pd.DataFrame, items: list[design.Item], config: configs.Config) -> None:
+    """Refuse cases of the design that lack a picture; all of the pool that do are named, as another draw may take them."""
+    columns = [column for _, _, column, _ in _columns(config)]
+    lacking = {
+        (str(row["case"]), str(row["target"])): [column for column in columns if not row[column]]
+        for row in pool.to_dict("records")
+    }
+    drawn = next((lacking[item.case, item.target] for item in items if lacking[item.case, item.target]), None)
+    if drawn is None:
+        return
+    named = [f"{case} {target}" for (case, target), missing in lacking.items() if missing]
+    raise InputError(
+        f"expected a picture in every column of each case, got none in {', '.join(drawn)}; {len(named)} of {len(pool)} "
+        f"cases lack one: {', '.join(named[:NAMED])}{' and others' if len(named) > NAMED else ''}. Where a method finds no "
+        "change it draws no animation: take these lines out of the labels (and say so), or explain those cases otherwise"
+    )
+
+
+def _pictures(row: dict[str, str], config: configs.Config, folder: Path) -> list[Media]:
     found = []
-    for condition, panel, column, kind in panels:
-        if not row[column]:
-            raise InputError(
-                f"expected a picture in column {column} for {what}, got none; make the missing explanation"
-            )
+    for condition, panel, column, kind in _columns(config):
         stored = pictures.store(Path(row[column]), folder, "animation" if kind == "animation" else "image")
         found.append(
             Media(

@@ -82,9 +82,9 @@ def serve(folder: Path, listen: Listen, port: int, tls: tuple[Path | None, Path 
 
     if (tls[0] is None) != (tls[1] is None):
         raise ConfigurationError("expected --tls-cert and --tls-key together, got one of them; give both")
-    around = serving(folder, listen)
-    store = create.open_study(folder)
+    store = create.open_study(folder)  # first: it refuses a folder that is none
     try:
+        around = serving(folder, listen)
         uvicorn.run(
             create_app(store, folder / "media", around), host=listen.host, port=port, log_level="warning", server_header=False,
             ssl_certfile=tls[0], ssl_keyfile=tls[1], proxy_headers=listen.behind_proxy, forwarded_allow_ips="127.0.0.1",
