@@ -68,7 +68,7 @@ def test_the_mean_of_those_that_fit_best_tells() -> None:
     assert len(inside) == GIVERS
     more[1:6, 0] -= inside[:, None, None] * box
     across = torch.linspace(0.6, 0.2, SIZE)[None, :].expand(SIZE, SIZE)
-    more[6, 0] = across - 0.3 * box
+    more[6, 0] = across - 0.6 * box
     labels = torch.zeros(7, 2)
     labels[0, 0] = 1
     change = healing(
