@@ -31,6 +31,7 @@ from gifsplain.explain.settings import Settings
 from gifsplain.io import memory
 from gifsplain.models import backbones
 from gifsplain.models.load import load_models
+from gifsplain.models.prepare import centre_crop
 from gifsplain.train import augment, classifier
 from gifsplain.types import Explanation
 
@@ -79,11 +80,9 @@ class Segmenter(nn.Module):
 def square(path: Path) -> NDArray[np.uint8]:
     """The middle square, 224 x 224."""
     with Image.open(path) as image:
-        grey, side = image.convert("L"), min(image.size)
-        left, top = (grey.width - side) // 2, (grey.height - side) // 2
-        return np.asarray(
-            grey.crop((left, top, left + side, top + side)).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
-        )
+        crop = centre_crop(image.height, image.width)
+        box = (crop.left, crop.top, crop.left + crop.side, crop.top + crop.side)
+        return np.asarray(image.convert("L").crop(box).resize((SIZE, SIZE), Image.Resampling.BILINEAR))
 
 
 def read(data: Path) -> tuple[Tensor, Tensor, NDArray[np.bool_]]:

@@ -75,3 +75,17 @@ def test_all_checks_are_named_once() -> None:
     assert sorted(names) == sorted({
         "autoencoder_gap", "reconstruction_error", "wanted_change", "monotone", "visible_change", "gradient", "trained_target",
     })  # fmt: skip
+
+
+@pytest.mark.parametrize("stop", [Stop.PIXEL_LIMIT, Stop.TURNED, Stop.ZERO_GRADIENT])
+def test_a_search_that_found_nothing_has_failed(stop: Stop) -> None:
+    """One frame is left, as of a method that draws a map alone; that one has searched nothing."""
+    one = replace(
+        BASE, frames=BASE.frames[:1], strengths=torch.zeros(1), frame_scores=BASE.frame_scores[:1], counterfactual=0,
+        stop_lower=stop, stop_higher=stop,
+    )  # fmt: skip
+    cards = {"autoencoder": CARD, "classifier": CARD}
+    found = {check.name: check.verdict for check in checks.run(one, cards)}
+    assert found["wanted_change"] is Verdict.FAIL and "autoencoder_gap" in found
+    drawn = replace(one, stop_lower=Stop.NOT_SEARCHED, stop_higher=Stop.NOT_SEARCHED)
+    assert {check.name for check in checks.run(drawn, cards)} == {"reconstruction_error", "trained_target"}

@@ -148,10 +148,13 @@ _SWEEP: tuple[Callable[[Explanation], Check], ...] = (
 
 
 def run(explanation: Explanation, cards: Mapping[str, ModelCard]) -> tuple[Check, ...]:
-    """All checks that apply; `cards` has the keys `classifier` and `autoencoder`. Maps without a sweep get the last two."""
-    zero = Stop.ZERO_GRADIENT in (explanation.stop_lower, explanation.stop_higher)
+    """All checks that apply; `cards` has the keys `classifier` and `autoencoder`.
+
+    A search that found no allowed change has no sweep either, but has to answer for it; maps get the last ones only.
+    """
+    searched = {explanation.stop_lower, explanation.stop_higher} != {Stop.NOT_SEARCHED}
     sweep: list[Any] = (
-        list(_SWEEP) if explanation.has_sweep else [autoencoder_gap, wanted_change, gradient] if zero else []
+        list(_SWEEP) if explanation.has_sweep else [autoencoder_gap, wanted_change, gradient] if searched else []
     )
     made = [check(explanation) for check in sweep]
     fitting = (

@@ -12,7 +12,7 @@ import pandas as pd
 
 from gifsplain.errors import InputError
 from gifsplain.study import config as configs
-from gifsplain.study import design, pictures
+from gifsplain.study import design, intake, pictures
 from gifsplain.study.store import people
 from gifsplain.study.store.clock import now
 from gifsplain.study.store.engine import Store, open_store
@@ -102,15 +102,9 @@ def _pseudonyms(n: int) -> list[str]:
     return [f"C{i:04d}" for i in order]
 
 
-def _columns(config: configs.Config) -> list[tuple[str, str, str, str]]:
-    """Condition, panel, column of the pool and kind of every picture of a case."""
-    panels = [("", "image", "image", "image")]
-    return panels + [(c.key, p.key, f"{c.key}.{p.key}", p.kind) for c in config.conditions for p in c.panels]
-
-
 def _require_pictures(pool: pd.DataFrame, items: list[design.Item], config: configs.Config) -> None:
     """Refuse cases of the design that lack a picture; all of the pool that do are named, as another draw may take them."""
-    columns = [column for _, _, column, _ in _columns(config)]
+    columns = intake.media_columns(config)
     lacking = {
         (str(row["case"]), str(row["target"])): [column for column in columns if not row[column]]
         for row in pool.to_dict("records")
@@ -127,8 +121,10 @@ def _require_pictures(pool: pd.DataFrame, items: list[design.Item], config: conf
 
 
 def _pictures(row: dict[str, str], config: configs.Config, folder: Path) -> list[Media]:
+    panels = [("", "image", "image", "image")]
+    panels += [(c.key, p.key, f"{c.key}.{p.key}", p.kind) for c in config.conditions for p in c.panels]
     found = []
-    for condition, panel, column, kind in _columns(config):
+    for condition, panel, column, kind in panels:
         stored = pictures.store(Path(row[column]), folder, "animation" if kind == "animation" else "image")
         found.append(
             Media(

@@ -36,23 +36,22 @@ def latent_gradient(
     The model is looked at as it is in evaluation: fixed statistics, no dropout.
     """
 
-    def logits(latents: Tensor, drawn: Images | None = None) -> tuple[Float[Tensor, " k"], Images]:
-        drawn = decode_first_order(autoencoder, latents) if drawn is None else drawn
+    def logits(drawn: Images) -> Float[Tensor, " k"]:
         with _evaluated(model):
-            return model.raw_logits(drawn).float().gather(1, targets[:, None])[:, 0], drawn
+            return model.raw_logits(drawn).float().gather(1, targets[:, None])[:, 0]
 
     def slopes(directions: Tensor) -> Tensor:
         """Sum of the chosen logits' derivatives along the directions."""
         with forward_ad.dual_level():
             with torch.no_grad():
                 moving = decode_first_order(autoencoder, forward_ad.make_dual(latents, directions))
-            slope: Tensor = forward_ad.unpack_dual(logits(latents, moving)[0]).tangent.sum()
+            slope: Tensor = forward_ad.unpack_dual(logits(moving)).tangent.sum()
         return slope
 
     _load_formulas()
     free = latents.detach().requires_grad_(True)
-    chosen, drawn = logits(free)
-    (gradient,) = torch.autograd.grad(chosen.sum(), free)
+    drawn = decode_first_order(autoencoder, free)
+    (gradient,) = torch.autograd.grad(logits(drawn).sum(), free)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     followed: Tensor = _Followed.apply(slopes, gradient, *weights)
     return followed, drawn.detach()
