@@ -168,3 +168,16 @@ def test_tensorboard_events_are_written(tmp_path: Path) -> None:
     assert [event.step for event in events.Scalars("loss")] == [3, 6, 9, 12]
     lines = (tmp_path / "history.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [3, 6, 9, 12, 12]
+
+
+def test_bfloat16_is_left_where_it_would_be_emulated(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = LoopConfig(accelerator="cpu", precision="bf16-mixed")
+    monkeypatch.setattr(loop.precision, "helps", lambda device: True)
+    assert loop.computed(loop.make_fabric(config))["precision"] == "bf16-mixed"
+    assert "no bfloat16" not in caplog.text
+    monkeypatch.setattr(loop.precision, "helps", lambda device: False)
+    found = loop.computed(loop.make_fabric(config))
+    assert found == {"device": "cpu", "precision": "32-true", "torch": torch.__version__}
+    assert "cpu has no bfloat16 in hardware" in caplog.text

@@ -15,7 +15,7 @@ from gifsplain.train import config as configuration
 from gifsplain.train import data, frame, loop
 from gifsplain.train.augment import AugmentConfig
 from gifsplain.train.autoencoder import AutoencoderLoss, AutoencoderTraining, train_autoencoder
-from gifsplain.train.blend import blend_classifiers
+from gifsplain.train.blend import blend_classifiers, join_classifiers
 from gifsplain.train.classifier import ClassifierTraining, train_classifier
 from gifsplain.train.config import LoopConfig
 from gifsplain.train.features import FeatureConfig
@@ -380,6 +380,50 @@ def test_blended_weights_lie_between_and_are_calibrated_again(classifying: Class
     train_classifier(replace(classifying, epochs=1, width=4), tmp_path / "other")
     with pytest.raises(ConfigurationError, match="only like can be blended"):
         blend_classifiers(first, tmp_path / "other", 0.5, tmp_path / "wrong")
+    assert not (tmp_path / "wrong").exists()
+
+
+def test_joined_classifiers_give_the_mean_of_their_calibrated_logits(
+    classifying: ClassifierTraining, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    train_classifier(replace(classifying, epochs=4), first)
+    train_classifier(replace(classifying, epochs=4, loop=replace(classifying.loop, seed=5)), second)
+    join_classifiers((first, second), (1, 3), tmp_path / "joined")
+    net, card = trained.load_classifier_net(tmp_path / "joined")
+    dataset = data.open_dataset(classifying.data)
+    images = dataset.images(dataset.rows("val"))
+    alone = [trained.load_classifier_net(folder)[0](images) for folder in (first, second)]
+    wanted = net.calibrate_logits(0.25 * alone[0] + 0.75 * alone[1])
+    torch.testing.assert_close(net(images), wanted, atol=2e-3, rtol=1e-3)
+    assert card["joined"] == [{"name": "first", "share": 0.25}, {"name": "second", "share": 0.75}]
+    assert "validation" not in card  # of the second alone
+    balanced = [(net(images)[:, t] > 0).double().mean().item() for t in range(len(phantoms.TARGETS))]
+    assert all(0 < share < 1 for share in balanced)  # calibrated: neither all nor none above 0.5
+
+
+def test_a_joined_classifier_is_trained_on_with_frozen_layers_in_each_body(
+    classifying: ClassifierTraining, tmp_path: Path
+) -> None:
+    first = tmp_path / "first"
+    train_classifier(replace(classifying, epochs=1), first)
+    join_classifiers((first, first), (1, 1), tmp_path / "joined")
+    train_classifier(replace(classifying, epochs=1, init=str(tmp_path / "joined"), frozen=2), tmp_path / "on")
+    before, after = (state(tmp_path / name / "classifier.safetensors") for name in ("joined", "on"))
+    weights = [name for name in before if before[name].ndim > 1]  # body.bodies.MEMBER.LAYER. ..., and head.weight
+    moved = {name for name in weights if not torch.equal(before[name], after[name])}
+    assert moved == {name for name in weights if name == "head.weight" or name.split(".")[3] not in ("0", "1")}
+
+
+def test_only_like_classifiers_are_joined(classifying: ClassifierTraining, tmp_path: Path) -> None:
+    first, other = tmp_path / "first", tmp_path / "other"
+    train_classifier(replace(classifying, epochs=1), first)
+    train_classifier(replace(classifying, epochs=1, width=4), other)
+    with pytest.raises(ConfigurationError, match="only like can be joined"):
+        join_classifiers((first, other), (1, 1), tmp_path / "wrong")
+    for folders, shares in (((first,), (1,)), ((first, first), (1,)), ((first, first), (1, 0))):
+        with pytest.raises(ConfigurationError, match="as many positive shares"):
+            join_classifiers(folders, shares, tmp_path / "wrong")
     assert not (tmp_path / "wrong").exists()
 
 

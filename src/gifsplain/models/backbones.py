@@ -1,6 +1,7 @@
 """Classifier backbones as plain modules, rebuilt from a frozen config."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, cast
 
@@ -40,6 +41,8 @@ class ClassifierConfig:
     channels: int = 1
     dropout: float = 0.3
     width: int = 32
+    members: int = 1
+    """Bodies side by side, each with its own weights; the head reads the features of all, so a logit is a sum over them."""
 
     def to_dict(self) -> dict[str, Any]:
         """The config as plain JSON values."""
@@ -130,6 +133,18 @@ def small_convnet(channels: int = 1, width: int = 32) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+class SideBySide(nn.Module):
+    """Several bodies that look at the same images; their maps one after the other."""
+
+    def __init__(self, bodies: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.bodies = nn.ModuleList(bodies)
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
+        """As many maps as all bodies have together."""
+        return torch.cat([body(images) for body in self.bodies], 1)
+
+
 class Classifier(nn.Module):
     """Multi-label classifier: images `b c h w` in [0, 1] to calibrated logits `b t`.
 
@@ -143,16 +158,21 @@ class Classifier(nn.Module):
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
         self.config = config
-        if config.backbone in LITE_SCALES:
-            self.body, dim = efficientnet_lite(config.backbone, config.channels), 1280
-        elif config.backbone == "small":
-            self.body, dim = small_convnet(config.channels, config.width), 8 * config.width
-        else:
+        if config.backbone not in (*LITE_SCALES, "small"):
             raise ModelError(f"backbone must be one of {[*LITE_SCALES, 'small']}, got {config.backbone!r}")
+        if config.members < 1:
+            raise ModelError(f"members must be at least 1, got {config.members}")
+        bodies, dim = [_body(config) for _ in range(config.members)], config.members * feature_count(config)
+        self.body: nn.Sequential | SideBySide = bodies[0] if config.members == 1 else SideBySide(bodies)
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(dim, len(config.targets))
         self.register_buffer("calibration_offset", torch.zeros(len(config.targets)))
         self.register_buffer("calibration_temperature", torch.ones(len(config.targets)))
+
+    @property
+    def bodies(self) -> list[nn.Sequential]:
+        """The body, or those that stand side by side."""
+        return list(self.body.bodies) if isinstance(self.body, SideBySide) else [self.body]  # type: ignore[arg-type]
 
     def feature_maps(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
         """What the last convolution sees, before pooling; unbounded above, 0 or more."""
@@ -179,6 +199,17 @@ class Classifier(nn.Module):
         return self.calibrate_logits(self.raw_logits(images))
 
 
+def feature_count(config: ClassifierConfig) -> int:
+    """Features of one body."""
+    return 8 * config.width if config.backbone == "small" else 1280
+
+
+def _body(config: ClassifierConfig) -> nn.Sequential:
+    if config.backbone == "small":
+        return small_convnet(config.channels, config.width)
+    return efficientnet_lite(config.backbone, config.channels)
+
+
 def build_classifier(config: ClassifierConfig) -> Classifier:
     """The classifier that `config` describes, with random weights."""
     return Classifier(config)
@@ -191,6 +222,10 @@ def load_lite_imagenet(classifier: Classifier, state: dict[str, Tensor]) -> None
     """
     if classifier.config.backbone not in LITE_SCALES:
         raise ModelError(f"ImageNet weights fit {list(LITE_SCALES)} only, got {classifier.config.backbone!r}")
+    if classifier.config.members > 1:
+        raise ModelError(
+            "ImageNet weights start one body, this classifier has several; train each and put them side by side"
+        )
     source = [v for k, v in state.items() if not k.startswith("_fc")]
     target = classifier.body.state_dict()
     if len(source) != len(target):

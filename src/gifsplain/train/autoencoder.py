@@ -294,4 +294,5 @@ def _card(config: AutoencoderTraining, folder: Path, task: AutoencoderTask) -> d
         "channels": config.model.channels,
         "rows": {"train": len(task.train), "val": len(task.val)},
         "training": configuration.to_dict(config),
+        "computed": loop.computed(task.fabric),
     }

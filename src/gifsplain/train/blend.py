@@ -1,18 +1,37 @@
-"""The mean of two trainings' weights, calibrated again (model soups, Wortsman et al. 2022).
+"""Two or more trained classifiers made one, calibrated again: the mean of their weights, or of their logits.
 
-Where the second training went on from the first, weights in between keep most of what each does better: here accuracy
-on films as they are, and explanations.
+Where the second training went on from the first, weights in between keep most of what each does better (model soups,
+Wortsman et al. 2022): here accuracy on films as they are, and explanations. Logits may be averaged whatever the trainings
+were; the network that does so has the bodies of all side by side.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from gifsplain.errors import ConfigurationError
-from gifsplain.models import trained
+from gifsplain.models import backbones, trained
 from gifsplain.train import config as configuration
 from gifsplain.train import data
 from gifsplain.train.classifier import ClassifierTraining, calibrate
+
+STILL_TRUE = (
+    "kind",
+    "size",
+    "channels",
+    "targets",
+    "meaning",
+    "rows",
+    "positives",
+    "training",
+    "computed",
+    "steps",
+    "best_step",
+)
+"""What stays in a card when the network is made of several."""
 
 
 @torch.no_grad()
@@ -34,16 +53,62 @@ def blend_classifiers(first: Path, second: Path, share: float, folder: Path) -> 
         if theirs.is_floating_point():
             mixed[name] = torch.lerp(mixed[name], theirs, share)
     net.load_state_dict(mixed)
+    mixture = {"first": first.name, "second": second.name, "share_of_second": share}
+    return _finished(net, values, {"blend": mixture}, folder)
+
+
+@torch.no_grad()
+def join_classifiers(folders: Sequence[Path], shares: Sequence[float], folder: Path) -> Path:
+    """Write to `folder` one classifier whose logits are the weighted mean of the classifiers' calibrated logits.
+
+    All are first calibrated on the validation rows of the last one's training, whose configuration the card keeps, so that
+    their logits mean the same; the mean is calibrated again. Returns its weights.
+
+    Raises:
+        ConfigurationError: When they differ in anything but their weights, or `shares` are not one positive number for each.
+    """
+    if len(folders) < 2 or len(shares) != len(folders) or min(shares, default=0) <= 0:
+        raise ConfigurationError(
+            f"expected two or more classifiers and as many positive shares, got {len(folders)} and {tuple(shares)}"
+        )
+    found = [trained.load_classifier_net(path) for path in folders]
+    nets, values = [net for net, _ in found if isinstance(net, backbones.Classifier)], found[-1][1]
+    config = found[-1][0].config
+    for path, (net, _) in zip(folders, found, strict=True):
+        if not isinstance(net, backbones.Classifier) or net.config != config or net.config.members > 1:
+            raise ConfigurationError(f"{path} is {net.config}, {folders[-1]} is {config}; only like can be joined")
+    joined = backbones.build_classifier(replace(nets[-1].config, members=len(nets))).eval()
+    dataset, rows = _validation(values)
+    heads, biases = [], torch.zeros_like(joined.head.bias)
+    for number, (net, share) in enumerate(zip(nets, shares, strict=True)):
+        _calibrated(net, dataset, rows)
+        scale = share / sum(shares) / net.calibration_temperature
+        heads.append(net.head.weight * scale[:, None])
+        biases += (net.head.bias - net.calibration_offset) * scale
+        joined.bodies[number].load_state_dict(net.body.state_dict())
+    joined.head.weight.copy_(torch.cat(heads, 1))
+    joined.head.bias.copy_(biases)
+    parts = [{"name": path.name, "share": share / sum(shares)} for path, share in zip(folders, shares, strict=True)]
+    return _finished(joined, values, {"joined": parts}, folder)
+
+
+def _finished(net: trained.ClassifierNet, values: dict[str, Any], made: dict[str, Any], folder: Path) -> Path:
+    """Calibrate and save, with what a training's card says of the data and of itself; what was measured holds no longer."""
     training = configuration.from_dict(ClassifierTraining, values["training"])
-    dataset = data.open_dataset(training.data)
-    rows = dataset.rows("val")
+    dataset, rows = _validation(values)
+    kept = {key: values[key] for key in STILL_TRUE if key in values}
+    card = kept | {"name": folder.name} | made | _calibrated(net, dataset, rows)
+    return trained.save(folder, trained.CLASSIFIER, net, net.config.to_dict(), card, half=training.half)
+
+
+def _validation(values: dict[str, Any]) -> tuple[data.Dataset, data.Rows]:
+    dataset = data.open_dataset(configuration.from_dict(ClassifierTraining, values["training"]).data)
+    return dataset, dataset.rows("val")
+
+
+def _calibrated(net: trained.ClassifierNet, dataset: data.Dataset, rows: data.Rows) -> dict[str, Any]:
+    """Calibrate a network in place; returns what a card says about it."""
     net.calibration_offset.zero_()
     net.calibration_temperature.fill_(1.0)
     parts = [net.raw_logits(dataset.images(part)).double() for part in data.in_batches(rows, 32)]
-    logits, labels = torch.cat(parts).numpy(), dataset.table.labels[rows]
-    kept = {
-        key: value for key, value in values.items() if key not in ("validation", "calibration", "untrained", "sha256")
-    }
-    mixture = {"first": first.name, "second": second.name, "share_of_second": share}
-    card = kept | {"name": folder.name, "blend": mixture} | calibrate(net, labels, logits, net.config.targets)
-    return trained.save(folder, trained.CLASSIFIER, net, net.config.to_dict(), card, half=training.half)
+    return calibrate(net, dataset.table.labels[rows], torch.cat(parts).numpy(), net.config.targets)

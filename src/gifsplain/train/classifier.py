@@ -122,7 +122,10 @@ class Objective(nn.Module):
 
 
 def _frozen_layers(model: trained.ClassifierNet, config: ClassifierTraining) -> list[nn.Module]:
-    return list(model.body.children())[: config.frozen] if config.frozen else []
+    if not config.frozen:
+        return []
+    bodies = model.bodies if isinstance(model, backbones.Classifier) else [model.body]
+    return [layer for body in bodies for layer in list(body.children())[: config.frozen]]
 
 
 class ClassifierTask:
@@ -373,4 +376,5 @@ def _card(config: ClassifierTraining, folder: Path, task: ClassifierTask) -> dic
         "positives": [int(count) for count in (labels == 1).sum(0)],
         "validation": dict(task.evaluate(task.steps)),
         "training": configuration.to_dict(config),
+        "computed": loop.computed(task.fabric),
     }

@@ -43,11 +43,13 @@ class Features(nn.Module):
 
     def forward(self, images: Images) -> Seen:
         """Maps of the chosen layers, fine to coarse, and calibrated logits."""
-        maps, current = [], images * 2 - 1
-        for i, layer in enumerate(self.classifier.body):
-            current = layer(current)
+        bodies = self.classifier.bodies
+        maps, streams = [], [images * 2 - 1] * len(bodies)
+        for i, layers in enumerate(zip(*bodies, strict=True)):
+            streams = [layer(stream) for layer, stream in zip(layers, streams, strict=True)]
             if i in self.layers:
-                maps.append(current)
+                maps.append(torch.cat(streams, 1))
+        current = torch.cat(streams, 1)
         raw = self.classifier.head(current.mean((2, 3)))
         return Seen((*maps, current), self.classifier.calibrate_logits(raw.float()))
 

@@ -23,8 +23,9 @@ from torch import Tensor
 
 from gifsplain.errors import ConfigurationError, ModelError, WeightsError
 from gifsplain.io import files
+from gifsplain.models import precision
 from gifsplain.train import config as configuration
-from gifsplain.train.config import LoopConfig
+from gifsplain.train.config import LoopConfig, Precision
 from gifsplain.train.records import Records
 
 CHECKPOINT = "last.ckpt"
@@ -119,14 +120,34 @@ class _Progress:
 
 
 def make_fabric(config: LoopConfig) -> Fabric:
-    """A launched Fabric for the devices and the precision of `config`."""
+    """A launched Fabric for the devices of `config`, in its precision or, where that has to be emulated, in single precision."""
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    fabric = Fabric(
-        accelerator=config.accelerator, devices=config.devices, num_nodes=config.nodes, precision=config.precision
-    )
+    fabric = _fabric(config, "32-true")
+    if config.precision == "bf16-mixed" and precision.helps(fabric.device):
+        fabric = _fabric(config, "bf16-mixed")
+    elif config.precision == "bf16-mixed":
+        logger.warning(
+            "%s has no bfloat16 in hardware, where bf16-mixed takes many times longer: training in 32-true",
+            fabric.device,
+        )
     fabric.launch()
     return fabric
+
+
+def _fabric(config: LoopConfig, number_format: Precision) -> Fabric:
+    return Fabric(
+        accelerator=config.accelerator, devices=config.devices, num_nodes=config.nodes, precision=number_format
+    )
+
+
+def computed(fabric: Fabric) -> dict[str, str]:
+    """What computed a training, for its card: kind of device, precision, version of torch."""
+    return {
+        "device": torch.cuda.get_device_name(fabric.device) if fabric.device.type == "cuda" else fabric.device.type,
+        "precision": fabric.strategy.precision.precision,
+        "torch": torch.__version__,
+    }
 
 
 @contextlib.contextmanager
