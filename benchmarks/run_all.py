@@ -23,6 +23,7 @@ RUNS: tuple[tuple[str, ...], ...] = (
     ("floor.py", "--pair", "torchxrayvision", "--repeats", "3", "--save", "floor-torchxrayvision-1"),
     ("kept_memory.py", "--repeats", "5"),
     ("latent_gradient.py", "--repeats", "5"),
+    ("training_precision.py", "--repeats", "3"),
     ("batch_scaling.py", "--sizes", "100,1000,10000"),
 )
 

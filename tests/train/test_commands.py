@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from gifsplain.cli import train as commands
 from gifsplain.errors import ConfigurationError
+from gifsplain.models.load import load_classifier
 from gifsplain.train import given
 from gifsplain.train.autoencoder import AutoencoderTraining
 from gifsplain.train.loop import CHECKPOINT, read_checkpoint
@@ -60,6 +61,28 @@ def test_command_writes_everything_and_says_where(folder: Path) -> None:
 
 
 @pytest.mark.slow
+def test_classifiers_are_trained_joined_and_explained_as_one(tmp_path: Path) -> None:
+    manifest = phantoms.write(tmp_path / "phantoms", count=60)
+    rows = {"size": 32, "targets": list(phantoms.TARGETS), "cache": str(tmp_path / "cache")}
+    rows["sources"] = [{"manifest": str(manifest)}]
+    plan = {"data": rows, "backbone": "small", "width": 8, "epochs": 2, "loop": {"accelerator": "cpu"}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(plan))
+    for name, seed in (("one", 0), ("two", 1)):
+        words = ["classifier", "--config", str(tmp_path / "config.yaml"), "-o", str(tmp_path / name)]
+        result = CliRunner().invoke(commands.app, [*words, "--set", f"loop.seed={seed}"])
+        assert result.exit_code == 0, result.output
+    both = [str(tmp_path / "one"), str(tmp_path / "two")]
+    result = CliRunner().invoke(
+        commands.app, ["join", *both, "--share", "1", "--share", "3", "-o", str(tmp_path / "both")]
+    )
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"wrote {tmp_path / 'both' / 'classifier.safetensors'}\n"
+    images = torch.rand(2, 1, 32, 32)
+    scores = load_classifier(str(tmp_path / "both")).scores(images)
+    assert scores.shape == (2, len(phantoms.TARGETS))
+    assert not torch.allclose(scores, load_classifier(str(tmp_path / "two")).scores(images), atol=1e-4)
+
+
 def test_killed_process_resumes_to_the_same_curve(folder: Path) -> None:
     program = [sys.executable, "-c", "from gifsplain.cli import train; train.app()"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -396,6 +396,9 @@ def test_joined_classifiers_give_the_mean_of_their_calibrated_logits(
     alone = [trained.load_classifier_net(folder)[0](images) for folder in (first, second)]
     wanted = net.calibrate_logits(0.25 * alone[0] + 0.75 * alone[1])
     torch.testing.assert_close(net(images), wanted, atol=2e-3, rtol=1e-3)
+    torch.testing.assert_close(
+        trained.classifier(tmp_path / "joined").scores(images), wanted.sigmoid(), atol=1e-3, rtol=0
+    )
     assert card["joined"] == [{"name": "first", "share": 0.25}, {"name": "second", "share": 0.75}]
     assert "validation" not in card  # of the second alone
     balanced = [(net(images)[:, t] > 0).double().mean().item() for t in range(len(phantoms.TARGETS))]
@@ -424,6 +427,8 @@ def test_only_like_classifiers_are_joined(classifying: ClassifierTraining, tmp_p
     for folders, shares in (((first,), (1,)), ((first, first), (1,)), ((first, first), (1, 0))):
         with pytest.raises(ConfigurationError, match="as many positive shares"):
             join_classifiers(folders, shares, tmp_path / "wrong")
+    with pytest.raises(ConfigurationError, match="already holds a classifier"):
+        join_classifiers((first, first), (1, 1), other)
     assert not (tmp_path / "wrong").exists()
 
 

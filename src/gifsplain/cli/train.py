@@ -93,3 +93,22 @@ def classifier(
     settings = given.settings(training.ClassifierTraining, options, {"backbone": backbone} if backbone else {})
     path = training.train_classifier(settings, output, resume=resume, reporter=make_reporter("classifier"))
     typer.echo(f"wrote {path}")
+
+
+@app.command()
+def join(
+    classifiers: Annotated[list[Path], typer.Argument(help="Folders of finished classifier trainings, all alike.")],
+    *,
+    output: OutputOption = Path("joined"),
+    share: Annotated[
+        list[float] | None, typer.Option(help="Weight of each, in the same order; repeatable. Default: all the same.")
+    ] = None,
+) -> None:
+    """Make several trained classifiers one that can be explained: its logit is the mean of theirs, calibrated again.
+
+    The validation data of the last one's training is read again, from where its configuration says.
+    """
+    from gifsplain.train.blend import join_classifiers
+
+    path = join_classifiers(classifiers, share or [1.0] * len(classifiers), output)
+    typer.echo(f"wrote {path}")

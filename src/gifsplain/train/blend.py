@@ -65,8 +65,11 @@ def join_classifiers(folders: Sequence[Path], shares: Sequence[float], folder: P
     their logits mean the same; the mean is calibrated again. Returns its weights.
 
     Raises:
-        ConfigurationError: When they differ in anything but their weights, or `shares` are not one positive number for each.
+        ConfigurationError: When they differ in anything but their weights, `shares` are not one positive number for each, or
+            `folder` holds a classifier.
     """
+    if (folder / f"{trained.CLASSIFIER}.safetensors").exists():
+        raise ConfigurationError(f"{folder} already holds a classifier; use another folder")
     if len(folders) < 2 or len(shares) != len(folders) or min(shares, default=0) <= 0:
         raise ConfigurationError(
             f"expected two or more classifiers and as many positive shares, got {len(folders)} and {tuple(shares)}"
