@@ -148,9 +148,8 @@ class Explanation:
 
     @property
     def stop(self) -> Stop:
-        """Why the search of the counterfactual's side ended."""
-        lower = self.counterfactual < self.baseline
-        return self.stop_lower if lower or self.stop_higher is Stop.NOT_SEARCHED else self.stop_higher
+        """Why the search for the wanted change ended: the fall where one was searched, found or not; else the rise."""
+        return self.stop_higher if self.stop_lower is Stop.NOT_SEARCHED else self.stop_lower
 
     @property
     def baseline(self) -> int:

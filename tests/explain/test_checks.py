@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from gifsplain.evaluate.model_figures import explanation_row
 from gifsplain.explain import checks
 from gifsplain.explain.latent_shift import LatentShift
 from gifsplain.explain.run import explain
@@ -45,6 +46,22 @@ def test_every_stop_has_a_sentence(stop: Stop) -> None:
         else Verdict.WARN if stop in (Stop.SCORE_BOUND, Stop.NOT_SEARCHED) else Verdict.FAIL
     )  # fmt: skip
     assert found.text.endswith(".")
+
+
+@pytest.mark.parametrize("stop", [Stop.PIXEL_LIMIT, Stop.SCORE_BOUND, Stop.BUDGET])
+def test_a_rise_does_not_stand_for_the_fall_that_was_not_found(stop: Stop) -> None:
+    rising = replace(
+        BASE, frames=BASE.frames[BASE.baseline :], strengths=BASE.strengths[BASE.baseline :],
+        frame_scores=BASE.frame_scores[BASE.baseline :], counterfactual=len(BASE.strengths) - BASE.baseline - 1,
+        stop_lower=stop, stop_higher=Stop.REACHED,
+    )  # fmt: skip
+    assert rising.stop is stop
+    assert not explanation_row(rising)["reached"]  # a card counts falls
+    found = checks.wanted_change(rising)
+    assert found.verdict is (Verdict.WARN if stop is Stop.SCORE_BOUND else Verdict.FAIL)
+    assert found.text.startswith("No image with a lower score was found: ") and "raises it" in found.text
+    asked_for = checks.wanted_change(replace(rising, stop_lower=Stop.NOT_SEARCHED))  # settings.drop 0: only a rise
+    assert asked_for.verdict is Verdict.PASS
 
 
 def test_steps_back_are_found() -> None:

@@ -66,31 +66,32 @@ def typical_latent(explanation: Explanation, card: ModelCard) -> Check | None:
 
 
 def wanted_change(explanation: Explanation) -> Check:
-    """Whether the search met the wanted change."""
+    """Whether the search met the wanted change; where a fall was wanted and only a rise was found, it has not."""
     stop = explanation.stop
     change = explanation.scores.counterfactual - float(explanation.frame_scores[explanation.baseline])
     if stop is Stop.REACHED:
         return Check("wanted_change", Verdict.PASS, f"The score changed by {change:+.2f}, as wanted.", change)
     if stop is Stop.NOT_SEARCHED:
-        return Check(
-            "wanted_change",
-            Verdict.WARN,
-            f"Strengths were given, not searched; the score changed by {change:+.2f}.",
-            change,
-        )
-    reasons = {
-        Stop.SCORE_BOUND: "the score has less room than the wanted change",
-        Stop.TURNED: "the score turned back before",
-        Stop.PIXEL_LIMIT: "the image would have changed too much",
-        Stop.LATENT_LIMIT: "the latent would have moved too far",
-        Stop.STRENGTH_LIMIT: "the largest strength was used up",
-        Stop.BUDGET: "the allowed evaluations were used up",
-        Stop.ZERO_GRADIENT: "the gradient is zero",
-    }
-    text = f"The wanted change was not reached: {reasons[stop]} (changed by {change:+.2f})."
+        text = f"Strengths were given, not searched; the score changed by {change:+.2f}."
+        return Check("wanted_change", Verdict.WARN, text, change)
+    if explanation.counterfactual > explanation.baseline and explanation.stop_lower is stop:
+        text = f"No image with a lower score was found: {_REASONS[stop]}; what is shown raises it (by {change:+.2f})."
+    else:
+        text = f"The wanted change was not reached: {_REASONS[stop]} (changed by {change:+.2f})."
     if explanation.method == "latentshift" and stop not in (Stop.SCORE_BOUND, Stop.ZERO_GRADIENT):
         text += " The method latentshift-steps, which auto tries by itself, turns where this straight path ends."
     return Check("wanted_change", Verdict.WARN if stop is Stop.SCORE_BOUND else Verdict.FAIL, text, change)
+
+
+_REASONS = {
+    Stop.SCORE_BOUND: "the score has less room than the wanted change",
+    Stop.TURNED: "the score turned back before",
+    Stop.PIXEL_LIMIT: "the image would have changed too much",
+    Stop.LATENT_LIMIT: "the latent would have moved too far",
+    Stop.STRENGTH_LIMIT: "the largest strength was used up",
+    Stop.BUDGET: "the allowed evaluations were used up",
+    Stop.ZERO_GRADIENT: "the gradient is zero",
+}
 
 
 def monotone(explanation: Explanation) -> Check:
