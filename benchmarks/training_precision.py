@@ -1,4 +1,4 @@
-"""A training step's forward and backward in bfloat16 against single precision, on this device's own terms.
+"""A training step's forward and backward in bfloat16 against single precision, on this processor.
 
 EfficientNet-Lite0 with random weights, `--images` noise images, under autocast as a training in bf16-mixed has it, and without;
 both in turn. `helps` is what the package decides by: where it is false a training takes single precision.

@@ -148,8 +148,17 @@ class Explanation:
 
     @property
     def stop(self) -> Stop:
-        """Why the search for the wanted change ended: the fall where one was searched, found or not; else the rise."""
-        return self.stop_higher if self.stop_lower is Stop.NOT_SEARCHED else self.stop_lower
+        """Why the search for the wanted change ended: the fall where one was searched, found or not; else the rise.
+
+        A score that is as low as scores go has no fall to be searched.
+        """
+        lowest = self.stop_lower is Stop.SCORE_BOUND and self.counterfactual >= self.baseline
+        searched = self.stop_lower is not Stop.NOT_SEARCHED
+        return (
+            self.stop_lower
+            if searched and not (lowest and self.stop_higher is not Stop.NOT_SEARCHED)
+            else self.stop_higher
+        )
 
     @property
     def baseline(self) -> int:

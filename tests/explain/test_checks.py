@@ -48,7 +48,7 @@ def test_every_stop_has_a_sentence(stop: Stop) -> None:
     assert found.text.endswith(".")
 
 
-@pytest.mark.parametrize("stop", [Stop.PIXEL_LIMIT, Stop.SCORE_BOUND, Stop.BUDGET])
+@pytest.mark.parametrize("stop", [Stop.PIXEL_LIMIT, Stop.TURNED, Stop.BUDGET])
 def test_a_rise_does_not_stand_for_the_fall_that_was_not_found(stop: Stop) -> None:
     rising = replace(
         BASE, frames=BASE.frames[BASE.baseline :], strengths=BASE.strengths[BASE.baseline :],
@@ -58,10 +58,16 @@ def test_a_rise_does_not_stand_for_the_fall_that_was_not_found(stop: Stop) -> No
     assert rising.stop is stop
     assert not explanation_row(rising)["reached"]  # a card counts falls
     found = checks.wanted_change(rising)
-    assert found.verdict is (Verdict.WARN if stop is Stop.SCORE_BOUND else Verdict.FAIL)
+    assert found.verdict is Verdict.FAIL
     assert found.text.startswith("No image with a lower score was found: ") and "raises it" in found.text
     asked_for = checks.wanted_change(replace(rising, stop_lower=Stop.NOT_SEARCHED))  # settings.drop 0: only a rise
     assert asked_for.verdict is Verdict.PASS
+    lowest = replace(rising, stop_lower=Stop.SCORE_BOUND)  # a score of 0 cannot fall, and the rise is what was wanted
+    assert lowest.stop is Stop.REACHED and checks.wanted_change(lowest).verdict is Verdict.PASS
+    turned = checks.wanted_change(replace(lowest, stop_higher=Stop.TURNED))
+    assert turned.verdict is Verdict.FAIL and turned.text.startswith("The wanted change was not reached")
+    nothing = replace(BASE, counterfactual=BASE.baseline, stop_lower=Stop.SCORE_BOUND, stop_higher=Stop.NOT_SEARCHED)
+    assert nothing.stop is Stop.SCORE_BOUND  # only the fall was asked for
 
 
 def test_steps_back_are_found() -> None:

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from gifsplain.errors import InputError
+from gifsplain.explain import methods
 from gifsplain.explain.compose import Composition
 from gifsplain.explain.latent_shift import LatentShift
 from gifsplain.explain.methods import explain_with
@@ -153,6 +155,19 @@ def test_auto_takes_steps_only_where_the_line_does_not_reach_and_steps_do() -> N
     assert {one.method for one in explain_with("auto", models, shown, ["A"], narrow)} == {"latentshift"}
     published = replace(wanted, policy="latentshift-0.0.6")
     assert {one.method for one in explain_with("auto", models, shown, ["A"], published)} == {"latentshift"}
+
+
+def test_auto_tries_steps_where_the_line_finds_a_rise_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    models, shown = valley(), [picture(0)]
+    (line,) = explain_with("latentshift", models, shown, ["A"], Settings(pixel_limit=0.05))
+    rising = replace(
+        line, frames=line.frames[line.baseline :], strengths=line.strengths[line.baseline :],
+        frame_scores=line.frame_scores[line.baseline :], counterfactual=len(line.strengths) - line.baseline - 1,
+        stop_lower=Stop.TURNED, stop_higher=Stop.REACHED,
+    )  # fmt: skip
+    monkeypatch.setitem(methods.METHODS, "latentshift", SimpleNamespace(explain=lambda *_: [rising]))  # type: ignore[arg-type]
+    (auto,) = explain_with("auto", models, shown, ["A"], Settings(pixel_limit=0.05))
+    assert auto.method == "latentshift-steps"
 
 
 class OfMean(nn.Module):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gifsplain.render import report
+from gifsplain.types import Stop
 
 from . import fakes
 
@@ -35,6 +36,14 @@ def test_page_shows_checks_scores_and_provenance():
     for part in ("Autoencoder gap", "2 of 4 checks passed", "1841 × 1955 pixels", "ab" * 32, "cxr-ae", "What else"):
         assert part in page
     assert "&lt;b&gt;anywhere&lt;/b&gt;" in page
+
+
+def test_a_search_that_found_nothing_is_told_from_a_map():
+    drawn = fakes.map_only()
+    searched = replace(drawn, stop_lower=Stop.PIXEL_LIMIT, stop_higher=Stop.TURNED)
+    for one, words in ((drawn, "Which pixels the score of"), (searched, "No allowed change of this image was found")):
+        found = [sub for sub in re.findall(r'<p class="sub">(.*?)</p>', report.report_html(one)) if words in sub]
+        assert len(found) == 1
 
 
 def test_data_of_the_page_is_strict_json():

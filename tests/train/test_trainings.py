@@ -18,7 +18,7 @@ from gifsplain.train.autoencoder import AutoencoderLoss, AutoencoderTraining, tr
 from gifsplain.train.blend import blend_classifiers, join_classifiers
 from gifsplain.train.classifier import ClassifierTraining, train_classifier
 from gifsplain.train.config import LoopConfig
-from gifsplain.train.features import FeatureConfig
+from gifsplain.train.features import FeatureConfig, open_features
 from gifsplain.train.frame import FrameConfig
 from gifsplain.train.hardening import Hardening
 from gifsplain.train.mixing import draw_mixture
@@ -389,20 +389,41 @@ def test_joined_classifiers_give_the_mean_of_their_calibrated_logits(
     first, second = tmp_path / "first", tmp_path / "second"
     train_classifier(replace(classifying, epochs=4), first)
     train_classifier(replace(classifying, epochs=4, loop=replace(classifying.loop, seed=5)), second)
+    alone = [trained.load_classifier_net(folder)[0] for folder in (first, second)]
+    steep, words = trained.load_classifier_net(first)
+    steep.calibration_temperature.mul_(0.1)  # its own calibration, however it came about, decides nothing
+    trained.save(first, trained.CLASSIFIER, steep, steep.config.to_dict(), words)
     join_classifiers((first, second), (1, 3), tmp_path / "joined")
     net, card = trained.load_classifier_net(tmp_path / "joined")
     dataset = data.open_dataset(classifying.data)
     images = dataset.images(dataset.rows("val"))
-    alone = [trained.load_classifier_net(folder)[0](images) for folder in (first, second)]
-    wanted = net.calibrate_logits(0.25 * alone[0] + 0.75 * alone[1])
+    wanted = net.calibrate_logits(0.25 * alone[0](images) + 0.75 * alone[1](images))
     torch.testing.assert_close(net(images), wanted, atol=2e-3, rtol=1e-3)
     torch.testing.assert_close(
         trained.classifier(tmp_path / "joined").scores(images), wanted.sigmoid(), atol=1e-3, rtol=0
     )
-    assert card["joined"] == [{"name": "first", "share": 0.25}, {"name": "second", "share": 0.75}]
+    assert [(part["name"], part["share"]) for part in card["joined"]] == [("first", 0.25), ("second", 0.75)]
     assert "validation" not in card  # of the second alone
     balanced = [(net(images)[:, t] > 0).double().mean().item() for t in range(len(phantoms.TARGETS))]
     assert all(0 < share < 1 for share in balanced)  # calibrated: neither all nor none above 0.5
+
+
+def test_features_of_a_joined_classifier_are_those_of_its_members(
+    classifying: ClassifierTraining, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    train_classifier(replace(classifying, epochs=1), first)
+    train_classifier(replace(classifying, epochs=1, loop=replace(classifying.loop, seed=5)), second)
+    join_classifiers((first, second), (1, 1), tmp_path / "joined")
+    images = torch.rand(3, 1, SIZE, SIZE)
+    one, two, both = (
+        open_features(FeatureConfig(str(tmp_path / name), layers=(1, 3)))(images)
+        for name in ("first", "second", "joined")
+    )
+    for ours, a, b in zip(both.maps, one.maps, two.maps, strict=True):
+        torch.testing.assert_close(ours, torch.cat([a, b], 1), atol=1e-3, rtol=1e-3)
+    net, _ = trained.load_classifier_net(tmp_path / "joined")
+    torch.testing.assert_close(both.logits, net(images), atol=1e-3, rtol=1e-3)
 
 
 def test_a_joined_classifier_is_trained_on_with_frozen_layers_in_each_body(
@@ -427,6 +448,9 @@ def test_only_like_classifiers_are_joined(classifying: ClassifierTraining, tmp_p
     for folders, shares in (((first,), (1,)), ((first, first), (1,)), ((first, first), (1, 0))):
         with pytest.raises(ConfigurationError, match="as many positive shares"):
             join_classifiers(folders, shares, tmp_path / "wrong")
+    join_classifiers((first, first), (1, 1), tmp_path / "two")
+    with pytest.raises(ConfigurationError, match="one built-in backbone each"):
+        join_classifiers((tmp_path / "two", tmp_path / "two"), (1, 1), tmp_path / "wrong")
     with pytest.raises(ConfigurationError, match="already holds a classifier"):
         join_classifiers((first, first), (1, 1), other)
     assert not (tmp_path / "wrong").exists()

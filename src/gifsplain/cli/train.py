@@ -97,16 +97,19 @@ def classifier(
 
 @app.command()
 def join(
-    classifiers: Annotated[list[Path], typer.Argument(help="Folders of finished classifier trainings, all alike.")],
+    classifiers: Annotated[
+        list[Path], typer.Argument(help="Folders of finished classifier trainings with the same built-in backbone.")
+    ],
     *,
-    output: OutputOption = Path("joined"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="New folder for weights and card.")] = Path("joined"),
     share: Annotated[
         list[float] | None, typer.Option(help="Weight of each, in the same order; repeatable. Default: all the same.")
     ] = None,
 ) -> None:
     """Make several trained classifiers one that can be explained: its logit is the mean of theirs, calibrated again.
 
-    The validation data of the last one's training is read again, from where its configuration says.
+    The validation data of the last one's training is read again, from where its configuration says; no other may have
+    been trained on it.
     """
     from gifsplain.train.blend import join_classifiers
 

@@ -74,7 +74,8 @@ def wanted_change(explanation: Explanation) -> Check:
     if stop is Stop.NOT_SEARCHED:
         text = f"Strengths were given, not searched; the score changed by {change:+.2f}."
         return Check("wanted_change", Verdict.WARN, text, change)
-    if explanation.counterfactual > explanation.baseline and explanation.stop_lower is stop:
+    no_fall = explanation.stop_lower in _REASONS and explanation.stop_lower is not Stop.SCORE_BOUND
+    if no_fall and explanation.counterfactual > explanation.baseline:
         text = f"No image with a lower score was found: {_REASONS[stop]}; what is shown raises it (by {change:+.2f})."
     else:
         text = f"The wanted change was not reached: {_REASONS[stop]} (changed by {change:+.2f})."

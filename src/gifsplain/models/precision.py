@@ -1,6 +1,7 @@
 """Networks in a shorter number format where that is sooner; what goes in and comes out stays float32."""
 
 import logging
+import platform
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
@@ -22,7 +23,14 @@ def helps(device: torch.device) -> bool:
     """Whether the device computes bfloat16 in hardware; elsewhere it is slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if device.type != "cpu":
+        return False
+    if platform.machine() in (
+        "x86_64",
+        "AMD64",
+    ):  # oneDNN supports any AVX-512, and emulates where it is no more than that
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def lowered(pair: Pair, precision: Precision) -> Pair:

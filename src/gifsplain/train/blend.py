@@ -5,6 +5,7 @@ Wortsman et al. 2022): here accuracy on films as they are, and explanations. Log
 were; the network that does so has the bodies of all side by side.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from gifsplain.models import backbones, trained
 from gifsplain.train import config as configuration
 from gifsplain.train import data
 from gifsplain.train.classifier import ClassifierTraining, calibrate
+
+logger = logging.getLogger(__name__)
 
 STILL_TRUE = (
     "kind",
@@ -62,7 +65,8 @@ def join_classifiers(folders: Sequence[Path], shares: Sequence[float], folder: P
     """Write to `folder` one classifier whose logits are the weighted mean of the classifiers' calibrated logits.
 
     All are first calibrated on the validation rows of the last one's training, whose configuration the card keeps, so that
-    their logits mean the same; the mean is calibrated again. Returns its weights.
+    their logits mean the same; the mean is calibrated again. No member may have been trained on those rows. Returns its
+    weights.
 
     Raises:
         ConfigurationError: When they differ in anything but their weights, `shares` are not one positive number for each, or
@@ -77,9 +81,17 @@ def join_classifiers(folders: Sequence[Path], shares: Sequence[float], folder: P
     found = [trained.load_classifier_net(path) for path in folders]
     nets, values = [net for net, _ in found if isinstance(net, backbones.Classifier)], found[-1][1]
     config = found[-1][0].config
-    for path, (net, _) in zip(folders, found, strict=True):
-        if not isinstance(net, backbones.Classifier) or net.config != config or net.config.members > 1:
+    for path, (net, card) in zip(folders, found, strict=True):
+        if not isinstance(net, backbones.Classifier) or net.config.members > 1:
+            raise ConfigurationError(f"join needs classifiers with one built-in backbone each, {path} is {net.config}")
+        if net.config != config:
             raise ConfigurationError(f"{path} is {net.config}, {folders[-1]} is {config}; only like can be joined")
+        if card["training"]["data"] != values["training"]["data"]:
+            logger.warning(
+                "%s was trained on other data than %s; it must not have seen the val that calibrates all",
+                path,
+                folders[-1],
+            )
     joined = backbones.build_classifier(replace(nets[-1].config, members=len(nets))).eval()
     dataset, rows = _validation(values)
     heads, biases = [], torch.zeros_like(joined.head.bias)
@@ -91,7 +103,10 @@ def join_classifiers(folders: Sequence[Path], shares: Sequence[float], folder: P
         joined.bodies[number].load_state_dict(net.body.state_dict())
     joined.head.weight.copy_(torch.cat(heads, 1))
     joined.head.bias.copy_(biases)
-    parts = [{"name": path.name, "share": share / sum(shares)} for path, share in zip(folders, shares, strict=True)]
+    parts = [
+        {"name": path.name, "share": share / sum(shares), "sha256": card["sha256"], "training": card["training"]}
+        for path, share, (_, card) in zip(folders, shares, found, strict=True)
+    ]
     return _finished(joined, values, {"joined": parts}, folder)
 
 

@@ -29,7 +29,7 @@ class LoopConfig:
     devices: int = 1
     nodes: int = 1
     precision: Precision = "32-true"
-    """`bf16-mixed` is sooner where the device computes bfloat16 in hardware; elsewhere the training takes `32-true` and says so."""
+    """`bf16-mixed` is faster where the device computes bfloat16 in hardware; elsewhere the training takes `32-true` and says so."""
     checkpoint_minutes: float = 3.0
     """Longest time that a kill can cost; 0 writes a checkpoint after every step."""
     log_every: int = 10

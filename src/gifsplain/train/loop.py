@@ -124,13 +124,14 @@ def make_fabric(config: LoopConfig) -> Fabric:
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     fabric = _fabric(config, "32-true")
-    if config.precision == "bf16-mixed" and precision.helps(fabric.device):
-        fabric = _fabric(config, "bf16-mixed")
-    elif config.precision == "bf16-mixed":
+    emulated = fabric.device.type in ("cpu", "cuda") and not precision.helps(fabric.device)
+    if config.precision == "bf16-mixed" and emulated:
         logger.warning(
             "%s has no bfloat16 in hardware, where bf16-mixed takes many times longer: training in 32-true",
             fabric.device,
         )
+    elif config.precision != "32-true":
+        fabric = _fabric(config, config.precision)
     fabric.launch()
     return fabric
 
@@ -142,7 +143,7 @@ def _fabric(config: LoopConfig, number_format: Precision) -> Fabric:
 
 
 def computed(fabric: Fabric) -> dict[str, str]:
-    """What computed a training, for its card: kind of device, precision, version of torch."""
+    """What computes a training, for its card (after a resume, what finished it): kind of device, precision, version of torch."""
     return {
         "device": torch.cuda.get_device_name(fabric.device) if fabric.device.type == "cuda" else fabric.device.type,
         "precision": fabric.strategy.precision.precision,
