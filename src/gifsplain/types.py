@@ -152,13 +152,10 @@ class Explanation:
 
         A score that is as low as scores go has no fall to be searched.
         """
-        lowest = self.stop_lower is Stop.SCORE_BOUND and self.counterfactual >= self.baseline
-        searched = self.stop_lower is not Stop.NOT_SEARCHED
-        return (
-            self.stop_lower
-            if searched and not (lowest and self.stop_higher is not Stop.NOT_SEARCHED)
-            else self.stop_higher
-        )
+        if self.stop_higher is Stop.NOT_SEARCHED:
+            return self.stop_lower
+        no_room = self.stop_lower is Stop.SCORE_BOUND and self.counterfactual >= self.baseline
+        return self.stop_higher if no_room or self.stop_lower is Stop.NOT_SEARCHED else self.stop_lower
 
     @property
     def baseline(self) -> int:
