@@ -75,3 +75,13 @@ def test_devices_have_names() -> None:
 def test_a_precision_that_does_not_exist_is_refused() -> None:
     with pytest.raises(InputError, match="precision must be one of float32, bf16"):
         Settings(precision="half")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("bf16", "amx", "helps"), [(False, False, False), (True, False, True), (False, True, True)])
+def test_only_real_bfloat16_helps(monkeypatch: pytest.MonkeyPatch, bf16: bool, amx: bool, helps: bool) -> None:
+    """oneDNN says yes to any AVX-512, and emulates."""
+    monkeypatch.setattr(precision.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    assert precision.helps(torch.device("cpu")) is helps
+    assert not precision.helps(torch.device("mps"))

@@ -383,12 +383,19 @@ def test_blended_weights_lie_between_and_are_calibrated_again(classifying: Class
     assert not (tmp_path / "wrong").exists()
 
 
+@pytest.fixture
+def two(classifying: ClassifierTraining, tmp_path: Path) -> tuple[Path, Path]:
+    """Two trainings that differ in the seed."""
+    folders = tmp_path / "first", tmp_path / "second"
+    for seed, folder in enumerate(folders):
+        train_classifier(replace(classifying, epochs=4, loop=replace(classifying.loop, seed=seed)), folder)
+    return folders
+
+
 def test_joined_classifiers_give_the_mean_of_their_calibrated_logits(
-    classifying: ClassifierTraining, tmp_path: Path
+    classifying: ClassifierTraining, two: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    first, second = tmp_path / "first", tmp_path / "second"
-    train_classifier(replace(classifying, epochs=4), first)
-    train_classifier(replace(classifying, epochs=4, loop=replace(classifying.loop, seed=5)), second)
+    first, second = two
     alone = [trained.load_classifier_net(folder)[0] for folder in (first, second)]
     steep, words = trained.load_classifier_net(first)
     steep.calibration_temperature.mul_(0.1)  # its own calibration, however it came about, decides nothing
@@ -408,12 +415,8 @@ def test_joined_classifiers_give_the_mean_of_their_calibrated_logits(
     assert all(0 < share < 1 for share in balanced)  # calibrated: neither all nor none above 0.5
 
 
-def test_features_of_a_joined_classifier_are_those_of_its_members(
-    classifying: ClassifierTraining, tmp_path: Path
-) -> None:
-    first, second = tmp_path / "first", tmp_path / "second"
-    train_classifier(replace(classifying, epochs=1), first)
-    train_classifier(replace(classifying, epochs=1, loop=replace(classifying.loop, seed=5)), second)
+def test_features_of_a_joined_classifier_are_those_of_its_members(two: tuple[Path, Path], tmp_path: Path) -> None:
+    first, second = two
     join_classifiers((first, second), (1, 1), tmp_path / "joined")
     images = torch.rand(3, 1, SIZE, SIZE)
     one, two, both = (

@@ -162,10 +162,10 @@ class Classifier(nn.Module):
             raise ModelError(f"backbone must be one of {[*LITE_SCALES, 'small']}, got {config.backbone!r}")
         if config.members < 1:
             raise ModelError(f"members must be at least 1, got {config.members}")
-        bodies, dim = [_body(config) for _ in range(config.members)], config.members * feature_count(config)
+        bodies, dims = zip(*(_body(config) for _ in range(config.members)), strict=True)
         self.body: nn.Sequential | SideBySide = bodies[0] if config.members == 1 else SideBySide(bodies)
         self.dropout = nn.Dropout(config.dropout)
-        self.head = nn.Linear(dim, len(config.targets))
+        self.head = nn.Linear(sum(dims), len(config.targets))
         self.register_buffer("calibration_offset", torch.zeros(len(config.targets)))
         self.register_buffer("calibration_temperature", torch.ones(len(config.targets)))
 
@@ -199,15 +199,11 @@ class Classifier(nn.Module):
         return self.calibrate_logits(self.raw_logits(images))
 
 
-def feature_count(config: ClassifierConfig) -> int:
-    """Features of one body."""
-    return 8 * config.width if config.backbone == "small" else 1280
-
-
-def _body(config: ClassifierConfig) -> nn.Sequential:
+def _body(config: ClassifierConfig) -> tuple[nn.Sequential, int]:
+    """One body and how many features it gives."""
     if config.backbone == "small":
-        return small_convnet(config.channels, config.width)
-    return efficientnet_lite(config.backbone, config.channels)
+        return small_convnet(config.channels, config.width), 8 * config.width
+    return efficientnet_lite(config.backbone, config.channels), 1280
 
 
 def build_classifier(config: ClassifierConfig) -> Classifier:

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -57,7 +57,7 @@ def blend_classifiers(first: Path, second: Path, share: float, folder: Path) -> 
             mixed[name] = torch.lerp(mixed[name], theirs, share)
     net.load_state_dict(mixed)
     mixture = {"first": first.name, "second": second.name, "share_of_second": share}
-    return _finished(net, values, {"blend": mixture}, folder)
+    return _finished(net, values, {"blend": mixture}, _validation(values), folder)
 
 
 @torch.no_grad()
@@ -93,10 +93,10 @@ def join_classifiers(folders: Sequence[Path], shares: Sequence[float], folder: P
                 folders[-1],
             )
     joined = backbones.build_classifier(replace(nets[-1].config, members=len(nets))).eval()
-    dataset, rows = _validation(values)
+    seen = _validation(values)
     heads, biases = [], torch.zeros_like(joined.head.bias)
     for number, (net, share) in enumerate(zip(nets, shares, strict=True)):
-        _calibrated(net, dataset, rows)
+        _calibrated(net, seen)
         scale = share / sum(shares) / net.calibration_temperature
         heads.append(net.head.weight * scale[:, None])
         biases += (net.head.bias - net.calibration_offset) * scale
@@ -107,26 +107,35 @@ def join_classifiers(folders: Sequence[Path], shares: Sequence[float], folder: P
         {"name": path.name, "share": share / sum(shares), "sha256": card["sha256"], "training": card["training"]}
         for path, share, (_, card) in zip(folders, shares, found, strict=True)
     ]
-    return _finished(joined, values, {"joined": parts}, folder)
+    return _finished(joined, values, {"joined": parts}, seen, folder)
 
 
-def _finished(net: trained.ClassifierNet, values: dict[str, Any], made: dict[str, Any], folder: Path) -> Path:
-    """Calibrate and save, with what a training's card says of the data and of itself; what was measured holds no longer."""
+class _Validation(NamedTuple):
+    dataset: data.Dataset
+    rows: data.Rows
+    half: bool
+    """Whether the training stores its weights in half precision."""
+
+
+def _validation(values: dict[str, Any]) -> _Validation:
+    """The validation rows of the training that a card tells of."""
     training = configuration.from_dict(ClassifierTraining, values["training"])
-    dataset, rows = _validation(values)
+    dataset = data.open_dataset(training.data)
+    return _Validation(dataset, dataset.rows("val"), training.half)
+
+
+def _finished(
+    net: trained.ClassifierNet, values: dict[str, Any], made: dict[str, Any], seen: _Validation, folder: Path
+) -> Path:
+    """Calibrate and save, with what a training's card says of the data and of itself; what was measured holds no longer."""
     kept = {key: values[key] for key in STILL_TRUE if key in values}
-    card = kept | {"name": folder.name} | made | _calibrated(net, dataset, rows)
-    return trained.save(folder, trained.CLASSIFIER, net, net.config.to_dict(), card, half=training.half)
+    card = kept | {"name": folder.name} | made | _calibrated(net, seen)
+    return trained.save(folder, trained.CLASSIFIER, net, net.config.to_dict(), card, half=seen.half)
 
 
-def _validation(values: dict[str, Any]) -> tuple[data.Dataset, data.Rows]:
-    dataset = data.open_dataset(configuration.from_dict(ClassifierTraining, values["training"]).data)
-    return dataset, dataset.rows("val")
-
-
-def _calibrated(net: trained.ClassifierNet, dataset: data.Dataset, rows: data.Rows) -> dict[str, Any]:
+def _calibrated(net: trained.ClassifierNet, seen: _Validation) -> dict[str, Any]:
     """Calibrate a network in place; returns what a card says about it."""
     net.calibration_offset.zero_()
     net.calibration_temperature.fill_(1.0)
-    parts = [net.raw_logits(dataset.images(part)).double() for part in data.in_batches(rows, 32)]
-    return calibrate(net, dataset.table.labels[rows], torch.cat(parts).numpy(), net.config.targets)
+    parts = [net.raw_logits(seen.dataset.images(part)).double() for part in data.in_batches(seen.rows, 32)]
+    return calibrate(net, seen.dataset.table.labels[seen.rows], torch.cat(parts).numpy(), net.config.targets)
