@@ -71,16 +71,20 @@ def test_classifiers_are_trained_and_joined(tmp_path: Path) -> None:
         words = ["classifier", "--config", str(tmp_path / "config.yaml"), "-o", str(tmp_path / name)]
         result = CliRunner().invoke(commands.app, [*words, "--set", f"loop.seed={seed}"])
         assert result.exit_code == 0, result.output
-    both = [str(tmp_path / "one"), str(tmp_path / "two")]
+    both, (one, other) = [str(tmp_path / "one"), str(tmp_path / "two")], phantoms.TARGETS
+    wrong = CliRunner().invoke(commands.app, ["join", *both, "--target-share", "1,0", "-o", str(tmp_path / "both")])
+    assert "expected --target-share such as Cardiomegaly=1,4, got '1,0'" in str(wrong.exception)
     result = CliRunner().invoke(
-        commands.app, ["join", *both, "--share", "1", "--share", "3", "-o", str(tmp_path / "both")]
+        commands.app,
+        ["join", *both, "--share=1", "--share=3", f"--target-share={one}=1,0", "-o", str(tmp_path / "both")],
     )
     assert result.exit_code == 0, result.output
     assert result.stdout == f"wrote {tmp_path / 'both' / 'classifier.safetensors'}\n"
     scores = load_classifier(str(tmp_path / "both")).scores(torch.rand(2, 1, 32, 32))
     assert scores.shape == (2, len(phantoms.TARGETS))
     members = json.loads((tmp_path / "both" / "classifier.json").read_text())["joined"]
-    assert [(member["name"], member["share"]) for member in members] == [("one", 0.25), ("two", 0.75)]
+    assert [member["name"] for member in members] == ["one", "two"]
+    assert [member["share"] for member in members] == [{one: 1.0, other: 0.25}, {one: 0.0, other: 0.75}]
     assert [member["training"]["loop"]["seed"] for member in members] == [0, 1]
 
 

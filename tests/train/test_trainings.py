@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -400,19 +401,55 @@ def test_joined_classifiers_give_the_mean_of_their_calibrated_logits(
     steep, words = trained.load_classifier_net(first)
     steep.calibration_temperature.mul_(0.1)  # its own calibration, however it came about, decides nothing
     trained.save(first, trained.CLASSIFIER, steep, steep.config.to_dict(), words)
-    join_classifiers((first, second), (1, 3), tmp_path / "joined")
+    one, other = phantoms.TARGETS
+    join_classifiers((first, second), (1, 3), tmp_path / "joined", of_targets={other: (4, 1)})
     net, card = trained.load_classifier_net(tmp_path / "joined")
     dataset = data.open_dataset(classifying.data)
     images = dataset.images(dataset.rows("val"))
-    wanted = net.calibrate_logits(0.25 * alone[0](images) + 0.75 * alone[1](images))
+    shares = torch.tensor([0.25, 0.8])  # of the first, in each target
+    wanted = net.calibrate_logits(shares * alone[0](images) + (1 - shares) * alone[1](images))
     torch.testing.assert_close(net(images), wanted, atol=2e-3, rtol=1e-3)
     torch.testing.assert_close(
         trained.classifier(tmp_path / "joined").scores(images), wanted.sigmoid(), atol=1e-3, rtol=0
     )
-    assert [(part["name"], part["share"]) for part in card["joined"]] == [("first", 0.25), ("second", 0.75)]
+    assert [part["name"] for part in card["joined"]] == ["first", "second"]
+    assert card["joined"][0]["share"] == pytest.approx({one: 0.25, other: 0.8})
+    assert card["joined"][1]["share"] == pytest.approx({one: 0.75, other: 0.2})
     assert "validation" not in card  # of the second alone
     balanced = [(net(images)[:, t] > 0).double().mean().item() for t in range(len(phantoms.TARGETS))]
     assert all(0 < share < 1 for share in balanced)  # calibrated: neither all nor none above 0.5
+
+
+def test_weights_whose_card_says_nothing_of_their_training_are_joined_with_a_warning(
+    two: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    card = json.loads((two[0] / "classifier.json").read_text())
+    del card["training"]  # as in weights of an old release
+    (two[0] / "classifier.json").write_text(json.dumps(card))
+    join_classifiers(two, (1, 1), tmp_path / "joined")
+    assert "first was trained on unknown data" in caplog.text
+    made = json.loads((tmp_path / "joined" / "classifier.json").read_text())["joined"]
+    assert [member["training"] is None for member in made] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("shares", "own", "words"),
+    [
+        ((1, 1, 1), {}, r"expected 2 shares, none negative and not all 0, got \(1, 1, 1\)"),
+        ((1, -1), {}, "none negative"),
+        ((1, 0), {}, "every classifier needs a share in some target"),
+        ((1, 1), {"Mumps": (1, 1)}, r"shares are given for \['Mumps'\]"),
+        ((1, 1), {phantoms.TARGETS[0]: (0, 0)}, f"not all 0, got .* for {phantoms.TARGETS[0]}"),
+    ],
+)
+def test_shares_that_weigh_nothing_are_refused(
+    classifying: ClassifierTraining, tmp_path: Path, shares: tuple[float, ...], own: dict[str, Any], words: str
+) -> None:
+    first = tmp_path / "first"
+    train_classifier(replace(classifying, epochs=0.2), first)
+    with pytest.raises(ConfigurationError, match=words):
+        join_classifiers((first, first), shares, tmp_path / "joined", of_targets=own)
+    assert not (tmp_path / "joined").exists()
 
 
 def test_features_of_a_joined_classifier_are_those_of_its_members(two: tuple[Path, Path], tmp_path: Path) -> None:
@@ -448,9 +485,8 @@ def test_only_like_classifiers_are_joined(classifying: ClassifierTraining, tmp_p
     train_classifier(replace(classifying, epochs=1, width=4), other)
     with pytest.raises(ConfigurationError, match="only like can be joined"):
         join_classifiers((first, other), (1, 1), tmp_path / "wrong")
-    for folders, shares in (((first,), (1,)), ((first, first), (1,)), ((first, first), (1, 0))):
-        with pytest.raises(ConfigurationError, match="as many positive shares"):
-            join_classifiers(folders, shares, tmp_path / "wrong")
+    with pytest.raises(ConfigurationError, match="expected two or more classifiers, got 1"):
+        join_classifiers((first,), (1,), tmp_path / "wrong")
     join_classifiers((first, first), (1, 1), tmp_path / "two")
     with pytest.raises(ConfigurationError, match="one built-in backbone each"):
         join_classifiers((tmp_path / "two", tmp_path / "two"), (1, 1), tmp_path / "wrong")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from gifsplain.errors import InputError
 from gifsplain.io import memory
 
 DataArgument = Annotated[
@@ -105,6 +106,9 @@ def join(
     share: Annotated[
         list[float] | None, typer.Option(help="Weight of each, in the same order; repeatable. Default: all the same.")
     ] = None,
+    target_share: Annotated[
+        list[str] | None, typer.Option(help="Weights for one target instead: Cardiomegaly=1,4; repeatable.")
+    ] = None,
 ) -> None:
     """Make several trained classifiers one that can be explained: its logit is the mean of theirs, calibrated again.
 
@@ -113,5 +117,17 @@ def join(
     """
     from gifsplain.train.blend import join_classifiers
 
-    path = join_classifiers(classifiers, share or [1.0] * len(classifiers), output)
+    own = dict(_target_shares(text) for text in target_share or ())
+    path = join_classifiers(classifiers, share or [1.0] * len(classifiers), output, of_targets=own)
     typer.echo(f"wrote {path}")
+
+
+def _target_shares(text: str) -> tuple[str, list[float]]:
+    target, _, numbers = text.rpartition("=")
+    try:
+        shares = [float(number) for number in numbers.split(",")] if target else []
+    except ValueError:
+        shares = []
+    if not shares:
+        raise InputError(f"expected --target-share such as Cardiomegaly=1,4, got {text!r}")
+    return target, shares
