@@ -140,6 +140,10 @@ class Explanation:
     cost: Cost = field(default_factory=Cost)
     record: Mapping[str, Any] = field(default_factory=dict)
     """Plain JSON values that reproduce it: versions, model cards, seed, parameters, hashes, move."""
+    start: Float[Tensor, "c h w"] | None = None
+    """The frame at strength 0 where the sweep leaves it out, as the policy `paper-2021` does; else None."""
+    start_scores: Float[Tensor, " t"] | None = None
+    """Scores of all targets for `start`."""
 
     @property
     def has_sweep(self) -> bool:
@@ -159,8 +163,25 @@ class Explanation:
 
     @property
     def baseline(self) -> int:
-        """Index of the frame whose strength is nearest to 0."""
+        """Index of the frame whose strength is nearest to 0; what changes is measured from `baseline_frame`."""
         return int(self.strengths.abs().argmin())
+
+    @property
+    def baseline_frame(self) -> Float[Tensor, "c h w"]:
+        """The frame at strength 0."""
+        return self.frames[self.baseline] if self.start is None else self.start
+
+    @property
+    def baseline_scores(self) -> Float[Tensor, " t"]:
+        """Scores of all targets at strength 0."""
+        return self.target_scores[self.baseline] if self.start_scores is None else self.start_scores
+
+    @property
+    def baseline_score(self) -> float:
+        """Score of the target at strength 0."""
+        if self.start_scores is None:
+            return float(self.frame_scores[self.baseline])
+        return float(self.start_scores[self.targets.index(self.target)])
 
     def _repr_html_(self) -> str | None:
         """HTML for a notebook, made by the view that the package facade registers."""

@@ -5,16 +5,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gifsplain.errors import InputError, TargetError
+from gifsplain.errors import InputError, ModelError, TargetError
 from gifsplain.explain.compose import Composition, native_frame
 from gifsplain.explain.latent_shift import LatentShift
 from gifsplain.explain.methods import METHODS, explain_with
 from gifsplain.explain.run import explain
 from gifsplain.explain.settings import Settings
+from gifsplain.models import wrap
 from gifsplain.models.protocols import Pair
-from gifsplain.types import Explanation, Stop
+from gifsplain.types import Explanation, ScoreMeaning, Stop
 
-from .fakes import SIZE, pair, picture
+from .fakes import SIZE, Linear, pair, picture
 
 RESIDUAL = Settings(composition=Composition.RESIDUAL)
 
@@ -135,6 +136,66 @@ def test_a_zero_gradient_is_said_and_not_drawn() -> None:
     assert {c.name: c.verdict.value for c in made.checks}["gradient"] == "fail"
 
 
+def scored(net: torch.nn.Module, meaning: ScoreMeaning = ScoreMeaning.PROBABILITY) -> Pair:
+    return replace(pair(), classifier=wrap.classifier(net, name="own", targets=("A", "B"), size=SIZE, meaning=meaning))
+
+
+@pytest.mark.parametrize("method", ["latentshift", "latentshift-steps"])
+@pytest.mark.parametrize("place", [-6.0, 0.1, 6.0])
+def test_logits_have_no_bounds(method: str, place: float) -> None:
+    net = Linear()
+    torch.nn.init.constant_(net.bias, place)
+    (made,) = explain_with(method, scored(net, ScoreMeaning.LOGIT), [picture(3)], ["A"], Settings(drop=1.5, rise=0.5))
+    assert (made.stop_lower, made.stop_higher) == (Stop.REACHED, Stop.REACHED)
+    falls = made.baseline_score - float(made.frame_scores[0])
+    rises = float(made.frame_scores[-1]) - made.baseline_score
+    assert falls == pytest.approx(1.5, abs=0.01) if method == "latentshift" else falls >= 1.5
+    assert rises == pytest.approx(0.5, abs=0.01) if method == "latentshift" else rises >= 0.5
+
+
+def test_a_saturated_classifier_is_explained() -> None:
+    net = Linear()
+    with torch.no_grad():
+        net.weights *= 12
+        net.bias += 20 - net(pair().autoencoder.decode(pair().autoencoder.encode(picture().pixels[None])))[0]
+    made = one(Settings(pixel_limit=1.0), models=scored(net))
+    assert made.baseline_score == 1.0  # exactly, in single precision
+    assert made.stop is Stop.REACHED
+    assert float(made.frame_scores[0]) == pytest.approx(0.6975, abs=0.003)
+
+
+class Broken(Linear):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images) * float("nan")
+
+
+@pytest.mark.parametrize("method", ["latentshift", "latentshift-steps", "latent-optimisation"])
+def test_scores_that_are_no_numbers_are_refused(method: str) -> None:
+    with pytest.raises(ModelError, match="case: own gives nan for B on the image, expected a finite score"):
+        explain_with(method, scored(Broken()), [picture()], ["B"])
+
+
+def test_pixels_that_are_no_numbers_are_refused() -> None:
+    broken = picture()
+    broken.pixels[0, 0, :3] = torch.tensor([float("nan"), float("inf"), 0.5])
+    with pytest.raises(InputError, match="case: 2 pixels are nan or infinite"):
+        explain_with("latentshift", pair(), [broken], ["A"])
+
+
+def test_changes_are_measured_from_strength_zero_where_the_sweep_leaves_it_out() -> None:
+    models, policy = pair(), Settings(policy="paper-2021", composition=Composition.RESIDUAL)
+    made = one(policy, models=models)
+    assert not (made.strengths == 0).any()
+    torch.testing.assert_close(made.baseline_frame, made.image)  # of a residual
+    torch.testing.assert_close(made.baseline_scores, models.classifier.scores(made.image[None])[0])
+    assert made.baseline_score == pytest.approx(made.scores.input)
+    assert made.baseline_score != pytest.approx(float(made.frame_scores[made.baseline]), abs=1e-3)
+    wanted = made.scores.counterfactual - made.scores.input
+    assert {c.name: c.value for c in made.checks}["wanted_change"] == pytest.approx(wanted, abs=1e-6)
+    index = made.counterfactual
+    torch.testing.assert_close(native_frame(made, index), made.frames[index].clamp(0, 1), rtol=0, atol=1e-5)
+
+
 def test_every_map_has_its_definition() -> None:
     made = one(seed=5)
     base, frames = made.frames[made.baseline, 0], made.frames[:, 0]
@@ -176,8 +237,13 @@ def test_unknown_and_untrained_targets_are_refused_by_name() -> None:
 
 
 def test_wrong_settings_say_what_is_wrong() -> None:
-    with pytest.raises(InputError, match="drop must lie in"):
-        Settings(drop=2)
+    with pytest.raises(InputError, match="drop must be 0 or more"):
+        Settings(drop=-1)
+    with pytest.raises(InputError, match=r"drop and rise must lie in \[0, 1\] for probabilities, got 2 and 0.05"):
+        one(Settings(drop=2))
+    for two_sided in ({}, {"strengths": (-1.0, 1.0)}):
+        with pytest.raises(InputError, match="frames must be 3 or more where both sides are shown"):
+            Settings(frames=2, **two_sided)
     with pytest.raises(InputError, match="map must be one of max"):
         Settings(map="nose")
     with pytest.raises(InputError, match="no method is called 'nose'"):

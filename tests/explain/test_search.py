@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable
 
+import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis.strategies import floats, integers, lists
 
@@ -91,6 +93,17 @@ def test_a_score_that_turns_back_keeps_its_best() -> None:
     found, _ = run(lambda s: 0.8 - 0.1 * math.exp(-((s + 3) ** 2)), first=1.0)
     assert found.stop is Stop.TURNED
     assert found.at.score == min(m.score for m in found.measured)
+
+
+@given(place=floats(17, 60))
+def test_a_score_that_is_one_in_single_precision_is_searched_until_it_falls(place: float) -> None:
+    def score(strength: float) -> float:
+        return float(torch.tensor(strength + place, dtype=torch.float32).sigmoid())
+
+    found, asked = run(score, first=2.0, strength=100.0)  # the slope says nothing: a fiftieth of the limit
+    assert found.stop is Stop.REACHED
+    assert score(0) - found.at.score == pytest.approx(0.3025, abs=0.0026)
+    assert asked <= 20
 
 
 def test_the_pixel_limit_holds_the_search_back() -> None:

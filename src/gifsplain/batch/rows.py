@@ -127,9 +127,9 @@ def _changes(explanation: Explanation) -> dict[str, float]:
             "reconstruction_error": error,
             "side_effect": nothing,
         }
-    last, first = explanation.counterfactual, explanation.baseline
-    change = (explanation.frames[last] - explanation.frames[first]).abs()
-    others = (explanation.target_scores[last] - explanation.target_scores[first]).abs()
+    last = explanation.counterfactual
+    change = (explanation.frames[last] - explanation.baseline_frame).abs()
+    others = (explanation.target_scores[last] - explanation.baseline_scores).abs()
     kept = [float(value) for name, value in zip(explanation.targets, others, strict=True) if name != explanation.target]
     return {
         "pixel_change": float(change.mean()),

@@ -47,7 +47,7 @@ def run(config: CurvesConfig, progress: parts.Progress | None = None) -> pd.Data
         pictures = cases.as_pictures(images, [unit.case for unit in group])
         rows = []
         for unit, found in zip(group, explain_with(config.method, pair, pictures, [target], settings), strict=True):
-            changes = (found.frames - found.frames[found.baseline]).abs().mean(dim=(1, 2, 3))
+            changes = (found.frames - found.baseline_frame).abs().mean(dim=(1, 2, 3))
             table = zip(found.strengths, found.frame_scores, changes, strict=True)
             rows.append(
                 [{"classifier": name, "target": target, "case": unit.case, "patient": unit.payload.patient,

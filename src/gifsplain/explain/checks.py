@@ -68,7 +68,7 @@ def typical_latent(explanation: Explanation, card: ModelCard) -> Check | None:
 def wanted_change(explanation: Explanation) -> Check:
     """Whether the search met the wanted change; where a fall was wanted and only a rise was found, it has not."""
     stop = explanation.stop
-    change = explanation.scores.counterfactual - float(explanation.frame_scores[explanation.baseline])
+    change = explanation.scores.counterfactual - explanation.baseline_score
     if stop is Stop.REACHED:
         return Check("wanted_change", Verdict.PASS, f"The score changed by {change:+.2f}, as wanted.", change)
     if stop is Stop.NOT_SEARCHED:
@@ -109,8 +109,7 @@ def monotone(explanation: Explanation) -> Check:
 
 def visible_change(explanation: Explanation) -> Check:
     """Whether the change can be seen: a large change of the score without one looks adversarial."""
-    frames = explanation.frames
-    difference = (frames[explanation.counterfactual] - frames[explanation.baseline]).abs().flatten()
+    difference = (explanation.frames[explanation.counterfactual] - explanation.baseline_frame).abs().flatten()
     strong = float(difference.kthvalue(max(1, round(0.99 * difference.numel()))).values)
     if strong >= INVISIBLE:
         text = f"The strongest hundredth of the pixels changes by {strong:.2f} of full scale or more."

@@ -43,7 +43,7 @@ def native_frame(explanation: Explanation, index: int) -> Float[Tensor, "c h w"]
         )
     original = explanation.picture.pixels
     crop = centre_crop(original.shape[-2], original.shape[-1])
-    change = explanation.frames[index] - explanation.frames[explanation.baseline]
+    change = explanation.frames[index] - explanation.baseline_frame
     if original.shape[0] == 1:
         change = change.mean(dim=0, keepdim=True)
     frame = original.clone()

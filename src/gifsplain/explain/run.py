@@ -1,5 +1,6 @@
 """The one `explain`: encode, let a finder propose moves, choose strengths, draw the sweep, judge it."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gifsplain.errors import InputError, TargetError
+from gifsplain.errors import InputError, ModelError, TargetError
 from gifsplain.explain import checks, record, rounding, strengths
 from gifsplain.explain.compose import Composition
 from gifsplain.explain.jobs import Job, Stage
@@ -103,6 +104,8 @@ def _explain_part(
         lowered(pair, settings.precision), settings.composition, settings.batch, clamp=settings.policy == "exact"
     )
     jobs = make_jobs(stage, finder, images, indices)
+    for number, job in enumerate(jobs):
+        _require_scores(pair, job, names[number // len(indices)])
     with torch.no_grad():
         ranges = strengths.choose(stage, jobs, settings)
         for job, chosen in zip(jobs, ranges, strict=True):
@@ -117,6 +120,17 @@ def _explain_part(
         for job, chosen, n in zip(jobs, ranges, owners, strict=True)
     ]
     return made if wrong is None else [rounding.state(*both) for both in zip(made, wrong, strict=True)]
+
+
+def _require_scores(pair: Pair, job: Job, name: str) -> None:
+    """Refuse scores that are no numbers: every comparison with them would silently say no."""
+    for scores, of in ((job.input_scores, "the image"), (job.baseline_scores, "what the autoencoder draws of it")):
+        if not math.isfinite(score := float(scores[job.target])):
+            card = pair.classifier.card
+            raise ModelError(
+                f"{name}: {card.name} gives {score} for {card.targets[job.target]} on {of}, expected a finite score; "
+                "check the weights and the value range that its card declares"
+            )
 
 
 def make_jobs(stage: Stage, finder: DirectionFinder, images: Images, indices: Sequence[int]) -> list[Job]:
@@ -180,6 +194,7 @@ def assemble(
     grid = torch.tensor(chosen.strengths, dtype=torch.float64)
     counterfactual = chosen.counterfactual
     card = pair.classifier.card
+    left_out = 0.0 not in chosen.strengths
     explanation = Explanation(
         case=case,
         method=finder.name,
@@ -207,6 +222,8 @@ def assemble(
         composition=settings.composition.value,
         cost=Cost(1, job.decodes, job.decodes + 1, job.gradients, seconds),
         record=record.make(pair, settings, picture, latent=job.latent, move=record.of_move(job.move)),
+        start=job.baseline.cpu() if left_out else None,
+        start_scores=job.baseline_scores.cpu() if left_out else None,
     )
     cards = {"classifier": card, "autoencoder": pair.autoencoder.card}
     return replace(explanation, checks=checks.run(explanation, cards))

@@ -161,7 +161,9 @@ def _expand(
             return (previous, point), Stop.PIXEL_LIMIT
         if goal.lack(point.score) <= 0:
             return (previous, point), goal.reached
-        worse = worse + 1 if goal.lack(point.score) >= goal.lack(previous.score) else 0
+        # a score that has not moved by one bit from its start is flat, as one that is 1 in single precision: go on
+        flat = all(seen.score == goal.start for seen in trail)
+        worse = worse + 1 if goal.lack(point.score) >= goal.lack(previous.score) and not flat else 0
         if worse >= 2:
             return None, Stop.TURNED
         if strength >= limits.strength:

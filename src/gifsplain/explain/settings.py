@@ -1,5 +1,6 @@
 """What a user may decide about an explanation, in one frozen value that goes into every record."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,6 +9,7 @@ from gifsplain.explain.compose import Composition
 from gifsplain.explain.maps import MAPS
 from gifsplain.explain.policies import POLICIES
 from gifsplain.models.precision import PRECISIONS, Precision
+from gifsplain.types import ScoreMeaning
 
 PolicyName = Literal["exact", "paper-2021", "latentshift-0.0.6"]
 
@@ -17,7 +19,7 @@ class Settings:
     """Parameters of a sweep; the defaults are the paper's wanted changes with an exact search."""
 
     drop: float = 0.30
-    """Wanted fall of the score, absolute (paper section 4.2)."""
+    """Wanted fall of the score, absolute (paper section 4.2); of a logit where the score is one."""
     rise: float = 0.05
     """Wanted rise of the score, absolute (paper section 4.2); 0 leaves that side out."""
     frames: int | None = None
@@ -29,7 +31,7 @@ class Settings:
     tolerance: float = 0.005
     """A reached score lies beyond the wanted one by at most this."""
     floor: float = 0.01
-    """Lowest score that is asked for; where `drop` leads below it the search goes here and says so."""
+    """Lowest probability that is asked for; where `drop` leads below it the search goes here and says so."""
     ceiling: float = 0.99
     pixel_limit: float = 0.05
     """Largest mean absolute change of a frame, in full scales; further out an image is no likely radiograph any more."""
@@ -50,9 +52,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         checks = {
-            "drop must lie in [0, 1]": 0 <= self.drop <= 1,
-            "rise must lie in [0, 1]": 0 <= self.rise <= 1,
+            "drop must be 0 or more": 0 <= self.drop < math.inf,
+            "rise must be 0 or more": 0 <= self.rise < math.inf,
             "frames must be 2 or more": self.frames is None or self.frames >= 2,
+            "frames must be 3 or more where both sides are shown": self.frames != 2 or not self._two_sided,
             "tolerance must be above 0": self.tolerance > 0,
             "batch must be 1 or more": self.batch >= 1,
             f"precision must be one of {', '.join(PRECISIONS)}": self.precision in PRECISIONS,
@@ -65,6 +68,25 @@ class Settings:
         for message, fine in checks.items():
             if not fine:
                 raise InputError(f"{message}, got {self}")
+
+    @property
+    def _two_sided(self) -> bool:
+        """Whether strengths below and above 0 are wanted, between which 0 itself needs a frame."""
+        if self.strengths is not None:
+            return self.strengths[0] < 0 < self.strengths[1]
+        return self.policy == "exact" and self.drop > 0 and self.rise > 0
+
+    def room(self, meaning: ScoreMeaning) -> tuple[float, float]:
+        """Lowest and highest score that a search may ask for; logits have no bounds.
+
+        Raises:
+            InputError: When a wanted change is more than a probability can make.
+        """
+        if meaning is ScoreMeaning.LOGIT:
+            return -math.inf, math.inf
+        if max(self.drop, self.rise) > 1:
+            raise InputError(f"drop and rise must lie in [0, 1] for probabilities, got {self.drop} and {self.rise}")
+        return self.floor, self.ceiling
 
     @property
     def frame_count(self) -> int:

@@ -169,10 +169,11 @@ class _Walk:
         before = logits[owners, self.target].clone()
         if s.strengths is not None:
             return before, sides * torch.inf
+        floor, ceiling = s.room(self.pair.classifier.card.meaning)
         aims = []
         for start, side in zip(scores.tolist(), sides.tolist(), strict=True):
-            lower = lower_goal(start, s.drop, floor=s.floor, tolerance=s.tolerance)
-            higher = higher_goal(start, s.rise, ceiling=s.ceiling, tolerance=s.tolerance)
+            lower = lower_goal(start, s.drop, floor=floor, tolerance=s.tolerance)
+            higher = higher_goal(start, s.rise, ceiling=ceiling, tolerance=s.tolerance)
             aims.append((lower if side < 0 else higher).aim)
         return before, torch.tensor(aims, device=sides.device)
 

@@ -72,7 +72,7 @@ def _exact(stage: Stage, jobs: Sequence[Job], settings: Settings) -> list[Range]
     for number, (job, curve) in enumerate(zip(jobs, curves, strict=True)):
         if job.move.slope == 0.0:
             continue
-        for goal in _goals(curve.start, settings):
+        for goal in goals(curve.start, settings, stage.pair.classifier.card.meaning):
             limits = _limits(job, goal.sign, settings)
             if limits.strength == 0:
                 stuck[number, goal.sign] = limits.stop_at
@@ -106,14 +106,15 @@ def _exact(stage: Stage, jobs: Sequence[Job], settings: Settings) -> list[Range]
     return ranges
 
 
-def _goals(start: float, settings: Settings) -> list[Goal]:
-    """The sides that are searched."""
-    goals = []
+def goals(start: float, settings: Settings, meaning: ScoreMeaning) -> list[Goal]:
+    """The sides that are searched: the fall, then the rise, each where it is wanted."""
+    floor, ceiling = settings.room(meaning)
+    found = []
     if settings.drop:
-        goals.append(lower_goal(start, settings.drop, floor=settings.floor, tolerance=settings.tolerance))
+        found.append(lower_goal(start, settings.drop, floor=floor, tolerance=settings.tolerance))
     if settings.rise:
-        goals.append(higher_goal(start, settings.rise, ceiling=settings.ceiling, tolerance=settings.tolerance))
-    return goals
+        found.append(higher_goal(start, settings.rise, ceiling=ceiling, tolerance=settings.tolerance))
+    return found
 
 
 def _limits(job: Job, sign: int, settings: Settings) -> Limits:

@@ -35,9 +35,12 @@ def to_image(picture: Picture, card: ModelCard) -> Float[Tensor, "c s s"]:
     """One picture at the size and channels of `card`, in [0, 1].
 
     Raises:
-        InputError: When the picture has colour and the model is grey.
+        InputError: When the picture has colour and the model is grey, or a pixel is no finite number.
     """
     pixels = picture.pixels
+    if not bool(pixels.isfinite().all()):
+        count = int((~pixels.isfinite()).sum())
+        raise InputError(f"{picture.provenance.name}: {count} pixels are nan or infinite, expected numbers in [0, 1]")
     channels, height, width = pixels.shape
     if channels != card.channels:
         if channels != 1:

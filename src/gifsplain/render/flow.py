@@ -54,7 +54,7 @@ def flow_figure(explanation: Explanation, method: FlowMethod = FlowMethod.TVL1) 
     """`flow.png`: arrows over the baseline, coloured by length, to the counterfactual."""
     from matplotlib.figure import Figure
 
-    before, after = (_small(explanation.frames[k]) for k in (explanation.baseline, explanation.counterfactual))
+    before, after = _small(explanation.baseline_frame), _small(explanation.frames[explanation.counterfactual])
     flow = optical_flow(before, after, method)
     height, width = flow.shape[1:]
     length = np.hypot(*flow)

@@ -178,7 +178,8 @@ def _figure(title: str, pixels: np.ndarray | Tensor, text: str, what: str) -> di
 def _others(explanation: Explanation) -> list[dict[str, str]]:
     if not explanation.has_sweep:
         return []
-    before, after = (explanation.target_scores[k].tolist() for k in (explanation.baseline, explanation.counterfactual))
+    before = explanation.baseline_scores.tolist()
+    after = explanation.target_scores[explanation.counterfactual].tolist()
     rows = sorted(
         zip(explanation.targets, before, after, strict=True),
         key=lambda row: -abs(row[2] - row[1]) if math.isfinite(row[2] - row[1]) else math.inf,

@@ -99,7 +99,7 @@ def _levels(explanation: Explanation, axes: Axes) -> list[str]:
 def wanted(explanation: Explanation) -> list[tuple[str, float]]:
     """Scores that the search aimed at, by the settings in the record: `("drop", score)` and `("rise", score)`."""
     settings = explanation.record.get("settings", {})
-    start = float(explanation.frame_scores[explanation.baseline])
+    start = explanation.baseline_score
     if not explanation.has_sweep or not isinstance(settings, Mapping) or not math.isfinite(start):
         return []
     if settings.get("policy", "exact") != "exact" or settings.get("strengths") is not None:

@@ -139,7 +139,7 @@ export class Viewer {
     const [low, high] = this.range;
     this.find(".score").textContent = number(score);
     this.find(".fill").style.width = score === null ? "0" : `${100 * Math.min(1, Math.max(0, (score - low) / (high - low)))}%`;
-    let which = this.index === this.about.baseline ? "strength 0" : this.index === this.about.counterfactual ? "counterfactual" : "";
+    let which = this.about.strengths[this.index] === 0 ? "strength 0" : this.index === this.about.counterfactual ? "counterfactual" : "";
     if (this.look.difference && this.sweeps) which = "difference, 4 times enlarged";
     this.find(".which").textContent = this.sweeps ? which : "map only";
     this.picture.setAttribute("role", "img");

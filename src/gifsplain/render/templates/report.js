@@ -43,7 +43,7 @@
     get("score").textContent = text;
     get("fill").style.width = score === null ? "0" : place(score) + "%";
     let name = state.index === data.counterfactual ? "counterfactual" : "";
-    if (state.index === data.baseline) name = last ? "strength 0" : "";
+    if (state.index === data.baseline) name = last && strength === 0 ? "strength 0" : "";
     if (difference && difference.checked) name = "difference, 4 times enlarged";
     get("which").textContent = name;
     screen.setAttribute("aria-label", `${data.target}: score ${text} at strength ${signed(strength)}`);
