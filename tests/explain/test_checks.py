@@ -10,7 +10,7 @@ from gifsplain.explain import checks
 from gifsplain.explain.latent_shift import LatentShift
 from gifsplain.explain.run import explain
 from gifsplain.models.protocols import ModelCard
-from gifsplain.types import Explanation, Scores, Stop, Verdict
+from gifsplain.types import Explanation, Scores, ScoreMeaning, Stop, Verdict
 
 from .fakes import pair, picture
 
@@ -27,6 +27,12 @@ def test_the_autoencoder_alone(gap: float, verdict: str) -> None:
     found = checks.autoencoder_gap(replace(BASE, scores=Scores(0.6, 0.6 + gap, 0.1)))
     assert found.verdict.value == verdict
     assert found.value == pytest.approx(gap)
+
+
+@pytest.mark.parametrize(("gap", "verdict"), [(-0.5, "pass"), (1.0, "warn"), (-2.5, "fail")])
+def test_a_gap_of_logits_is_compared_with_the_wanted_change(gap: float, verdict: str) -> None:
+    asked = replace(BASE, meaning=ScoreMeaning.LOGIT, record={"settings": {"drop": 2.0}})
+    assert checks.autoencoder_gap(replace(asked, scores=Scores(3.0, 3.0 + gap, 1.0))).verdict.value == verdict
 
 
 @pytest.mark.parametrize(("error", "verdict"), [(0.02, "pass"), (0.04, "warn"), (0.06, "fail")])

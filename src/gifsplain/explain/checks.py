@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gifsplain.models.protocols import ModelCard
-from gifsplain.types import Check, Explanation, Stop, Verdict
+from gifsplain.types import Check, Explanation, ScoreMeaning, Stop, Verdict
 
 GAP_WARN, GAP_FAIL = 0.12, 0.30
-"""Change of the score by the autoencoder alone: the paper's mean on positives (appendix K), and its wanted drop."""
+"""Change of the score by the autoencoder alone: the paper's mean on positives (appendix K), and its wanted drop; for logits
+the same parts of the drop that was asked for."""
 INVISIBLE = 0.02
 """A change whose 99th percentile stays below this part of full scale (five grey levels of 256) cannot be seen."""
 WIGGLE = 0.02
@@ -18,12 +19,21 @@ def autoencoder_gap(explanation: Explanation) -> Check:
     """What the autoencoder alone does to the score."""
     scores = explanation.scores
     gap = scores.reconstruction - scores.input
-    verdict = Verdict.FAIL if abs(gap) > GAP_FAIL else Verdict.WARN if abs(gap) > GAP_WARN else Verdict.PASS
+    unit = _wanted_drop(explanation) / GAP_FAIL if explanation.meaning is ScoreMeaning.LOGIT else 1.0
+    verdict = (
+        Verdict.FAIL if abs(gap) > GAP_FAIL * unit else Verdict.WARN if abs(gap) > GAP_WARN * unit else Verdict.PASS
+    )
     way = "lowers" if gap < 0 else "raises"
     text = f"Encoding and decoding alone {way} the score by {abs(gap):.2f} ({scores.input:.2f} to {scores.reconstruction:.2f})."
     if verdict is not Verdict.PASS:
         text += " The animation explains the reconstruction, which the classifier sees differently from the input."
     return Check("autoencoder_gap", verdict, text, gap)
+
+
+def _wanted_drop(explanation: Explanation) -> float:
+    """The fall that was asked for; what a change of a logit has to be compared with, as logits have no scale of their own."""
+    settings = explanation.record.get("settings", {})
+    return float(settings.get("drop", 0.0)) or GAP_FAIL
 
 
 def reconstruction_error(explanation: Explanation, card: ModelCard) -> Check:
