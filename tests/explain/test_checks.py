@@ -10,7 +10,7 @@ from gifsplain.explain import checks
 from gifsplain.explain.latent_shift import LatentShift
 from gifsplain.explain.run import explain
 from gifsplain.models.protocols import ModelCard
-from gifsplain.types import Explanation, Scores, ScoreMeaning, Stop, Verdict
+from gifsplain.types import Explanation, ScoreMeaning, Scores, Stop, Verdict
 
 from .fakes import pair, picture
 
