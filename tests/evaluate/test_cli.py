@@ -7,10 +7,11 @@ import pytest
 from PIL import Image
 
 from gifsplain.cli import app, groups
-from gifsplain.errors import InputError
-from gifsplain.evaluate import panel
+from gifsplain.errors import ConfigurationError, InputError
+from gifsplain.evaluate import config, panel, parts
 from gifsplain.evaluate.config import Setup
 from gifsplain.evaluate.experiments import EXPERIMENTS
+from gifsplain.explain.settings import Settings
 
 from .tiny import tiny_pair
 
@@ -33,6 +34,27 @@ def test_a_command_prints_its_table_and_continues(world: World, capsys: pytest.C
     assert groups.run(app, arguments) == 0 and capsys.readouterr().out == first
     assert groups.run(app, [*arguments, "--seed", "3"]) == 2
     assert "setup.seed differ" in capsys.readouterr().err
+
+
+def test_other_weights_of_the_same_name_do_not_continue_old_results(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    setup = world()
+    arguments = ["evaluate", "curves", str(setup.manifest), "-o", str(setup.out), "--classifier", "one"]
+    arguments += ["-t", "Mass", "--points", "3"]
+    assert groups.run(app, arguments) == 0
+    assert groups.run(app, arguments) == 0
+    monkeypatch.setattr(config, "load_models", lambda *_, **__: tiny_pair(7))
+    assert groups.run(app, arguments) == 2
+    assert "the models' weights differ" in capsys.readouterr().err
+
+
+def test_a_model_that_cannot_be_told_from_another_continues_nothing(tmp_path: Path) -> None:
+    parts.claim(tmp_path, Settings(), ["known", ""])
+    with pytest.raises(ConfigurationError, match="a model without checksum and network cannot be told"):
+        parts.claim(tmp_path, Settings(), ["known", ""])
+    with pytest.raises(ConfigurationError, match="seed differ"):
+        parts.claim(tmp_path, Settings(seed=1), ["known", ""])
 
 
 def test_a_failed_case_gives_exit_code_1_and_is_named(world: World, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from gifsplain.explain.methods import METHODS, explain_with
 from gifsplain.explain.run import explain
 from gifsplain.explain.settings import Settings
 from gifsplain.models import wrap
+from gifsplain.models.identity import identity
 from gifsplain.models.protocols import Pair
 from gifsplain.types import Explanation, ScoreMeaning, Stop
 
@@ -124,6 +125,15 @@ def test_fixed_strengths_are_not_searched() -> None:
     made = one(Settings(strengths=(-2.0, 1.0), frames=7))
     assert made.stop is Stop.NOT_SEARCHED
     assert made.strengths.tolist() == [-2, -1.5, -1, -0.5, 0, 0.5, 1]
+
+
+def test_the_record_names_models_without_a_checksum_by_their_weights() -> None:
+    models = pair()
+    made = explain(models, LatentShift(), [picture()], ["A"], Settings(frames=3))[0].record
+    assert made["classifier"]["sha256"] == "" and made["classifier"]["identity"] == identity(models.classifier) != ""
+    known = replace(models.classifier, card=replace(models.classifier.card, sha256="c"))
+    made = explain(replace(models, classifier=known), LatentShift(), [picture()], ["A"], Settings(frames=3))[0].record
+    assert made["classifier"]["sha256"] == "c" and "identity" not in made["classifier"]
 
 
 def test_a_zero_gradient_is_said_and_not_drawn() -> None:

@@ -1,5 +1,6 @@
 """Models of one's own: module:callable, torch.export programs, folders of diffusers, and a tiny VQGAN of torchxrayvision."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -39,6 +40,14 @@ def test_an_exported_program_scores_as_the_network_does(program: Path) -> None:
     torch.testing.assert_close(model.scores(images), Net()(images * 255).softmax(1).detach(), atol=1e-5, rtol=1e-5)
     verdicts = {c.name: c.verdict.value for c in inspect_classifier(model)}
     assert verdicts["gradient"] == verdicts["runs"] == "pass"
+
+
+def test_the_checksum_of_a_program_is_that_of_both_files(program: Path) -> None:
+    first = load.load_classifier(str(program)).card.sha256
+    beside = program.with_suffix(".json")
+    assert first == hashlib.sha256(program.read_bytes() + beside.read_bytes()).hexdigest()
+    beside.write_text(beside.read_text().replace("255", "1"))
+    assert load.load_classifier(str(program)).card.sha256 != first
 
 
 def test_a_program_without_its_declaration_says_what_is_missing(program: Path) -> None:

@@ -7,12 +7,11 @@ from torch import Tensor
 
 from gifsplain.models.protocols import ModelCard, Pair
 from gifsplain.models.stylegan import State
-from gifsplain.types import ScoreMeaning
 
 SIZE = 4
 PIXELS = SIZE * SIZE
-LINEAR = ModelCard("linear", "autoencoder", SIZE)
-PLANTED = ModelCard("planted", "classifier", SIZE, targets=("wanted", "other"), meaning=ScoreMeaning.PROBABILITY)
+LINEAR = ModelCard("linear", "autoencoder", SIZE, sha256="l")
+PLANTED = ModelCard("planted", "classifier", SIZE, targets=("wanted", "other"), sha256="p")
 
 
 @dataclass(frozen=True, eq=False)

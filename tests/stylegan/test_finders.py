@@ -1,5 +1,8 @@
 """Finders on models in which the right direction is known; counts against the formulas; batched against one by one."""
 
+import hashlib
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -9,7 +12,7 @@ from gifsplain.errors import InputError, ModelError, WeightsError
 from gifsplain.explain import attfind, directions, effects, eigenfind, fits, population, probe
 from gifsplain.explain.compose import Composition
 from gifsplain.explain.effects import Aim, Ranked
-from gifsplain.models import styleex
+from gifsplain.models import styleex, wrap
 from gifsplain.models.protocols import Pair
 
 from . import planted
@@ -270,6 +273,34 @@ def test_fit_is_saved_read_and_found_again(tmp_path, monkeypatch):
     assert fits.load(Pair(pair.classifier, view)).facts["key"] == fits.pair_key(pair)
     with pytest.raises(InputError, match="no 'label-flip'"):
         read.of("label-flip")
+
+
+def test_a_fit_is_kept_by_the_weights_and_not_by_the_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    pair, _ = planted.eigen_pair()
+    seen = replace(pair.classifier.card, sha256="")
+
+    def mine(seed):
+        torch.manual_seed(seed)
+        net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(planted.PIXELS, 2))
+        return Pair(wrap.classifier(net, name="mine", targets=seen.targets, size=seen.size), pair.autoencoder)
+
+    images = pair.autoencoder.decode(planted.latents(10))
+    fits.save(fits.fit_pair(mine(0), images, fits.FitSettings(attfind_images=0)), fits.cache_path(mine(0)))
+    assert fits.load(mine(0)).facts["key"] == fits.pair_key(mine(0)) != fits.pair_key(mine(1))
+    with pytest.raises(WeightsError, match="directions fit"):
+        fits.load(mine(1))
+    hidden = replace(pair, classifier=replace(pair.classifier, card=seen))
+    assert fits.fit_pair(hidden, images, fits.FitSettings(attfind_images=0)).facts["key"] == ""
+    for reuse in (fits.load, fits.cache_path):
+        with pytest.raises(WeightsError, match="shows no checksum or network"):
+            reuse(hidden)
+
+
+def test_the_key_of_models_with_checksums_is_the_published_one():
+    pair, _ = planted.eigen_pair()
+    assert fits.pair_key(pair) == hashlib.sha256(b"planted:p:4|linear:l:4").hexdigest()[:16]
+    assert fits.pair_key(styleex.load_styleex()) == "2ed91be45b9e3da6"  # the file that ships
 
 
 def test_strength_one_is_one_standard_deviation():

@@ -79,8 +79,8 @@ def configuration_of(job: Job, pair: Pair) -> Configuration:
         "gifsplain": record.versions()["gifsplain"],
         "method": job.method,
         "settings": {key: value for key, value in settings.items() if key not in NOT_NUMBERS},
-        "classifier": record.of_card(pair.classifier.card),
-        "autoencoder": record.of_card(pair.autoencoder.card),
+        "classifier": record.of_model(pair.classifier),
+        "autoencoder": record.of_model(pair.autoencoder),
         "reading": asdict(job.reading),
         "outputs": {"formats": sorted(job.outputs.formats), "arrays": job.outputs.arrays},
     }

@@ -47,9 +47,9 @@ def fit(
     from gifsplain.models.load import load_models
 
     pair = load_models(classifier, autoencoder)
+    path = output or fits.cache_path(pair)
     images = selection_images(manifest, pair.autoencoder.card, split=split, sources=tuple(source or ()), limit=limit)
     found = fits.fit_pair(pair, images.to(pair.device), done=lambda method: typer.echo(f"fitted {method}", err=True))
-    path = output or fits.cache_path(pair)
     fits.save(found, path)
     typer.echo(f"wrote {path}")
 

@@ -10,6 +10,7 @@ import torch
 from gifsplain.evaluate import cases, parts
 from gifsplain.evaluate.config import Setup
 from gifsplain.explain.methods import explain_with
+from gifsplain.models.identity import pair_identity
 from gifsplain.models.protocols import Pair
 from gifsplain.types import Explanation
 
@@ -42,7 +43,7 @@ def run(config: AlignmentConfig, progress: parts.Progress | None = None) -> tupl
     setup = config.setup
     pairs = {name: setup.load(name) for name in setup.classifiers}
     folder = setup.out / "alignment"
-    parts.claim(folder, config, [p.classifier.card.sha256 + p.autoencoder.card.sha256 for p in pairs.values()])
+    parts.claim(folder, config, [pair_identity(pair) for pair in pairs.values()])
     pool = cases.load_cases(setup)
     units = [
         parts.Unit((name, target), case.key, case)

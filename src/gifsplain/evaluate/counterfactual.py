@@ -15,6 +15,7 @@ from gifsplain.evaluate.layers import autoencoder_features, classifier_features
 from gifsplain.evaluate.store import Drawn, Store
 from gifsplain.explain import attribution
 from gifsplain.explain.attribution import native_zero
+from gifsplain.models.identity import identity, pair_identity
 from gifsplain.models.load import load_classifier
 from gifsplain.models.protocols import Classifier, Pair
 from gifsplain.models.wrap import resized
@@ -48,8 +49,8 @@ def run(config: CounterfactualConfig, progress: parts.Progress | None = None) ->
     size = next(iter(pairs.values())).classifier.card.size
     names = dict.fromkeys(name for name in (config.oracle, config.perceptual) if name)
     others = {name: resized(load_classifier(name), size) for name in names}
-    weights = [p.classifier.card.sha256 + p.autoencoder.card.sha256 for p in pairs.values()]
-    parts.claim(folder, config, [*weights, *(other.card.sha256 for other in others.values())])
+    weights = [pair_identity(pair) for pair in pairs.values()]
+    parts.claim(folder, config, [*weights, *map(identity, others.values())])
     pool = cases.load_cases(setup)
     units = [
         parts.Unit((name, target, method), case.key, case)

@@ -9,6 +9,7 @@ import pandas as pd
 from gifsplain.evaluate import cases, parts
 from gifsplain.evaluate.config import Setup
 from gifsplain.explain.methods import explain_with
+from gifsplain.models.identity import pair_identity
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ def run(config: CurvesConfig, progress: parts.Progress | None = None) -> pd.Data
     setup = config.setup
     pairs = {name: setup.load(name) for name in setup.classifiers}
     folder = setup.out / "curves"
-    parts.claim(folder, config, [p.classifier.card.sha256 + p.autoencoder.card.sha256 for p in pairs.values()])
+    parts.claim(folder, config, [pair_identity(pair) for pair in pairs.values()])
     pool = cases.load_cases(setup)
     settings = replace(
         setup.settings, strengths=(-config.reach, config.reach), frames=config.points, batch=max(setup.batch, 8)

@@ -10,6 +10,7 @@ from scipy.stats import rankdata
 
 from gifsplain.evaluate import bootstrap, cases, parts
 from gifsplain.evaluate.config import Setup
+from gifsplain.models.identity import identity
 
 
 def auc(positive: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> float:
@@ -34,7 +35,7 @@ def run(config: DiscriminationConfig, progress: parts.Progress | None = None) ->
     setup = config.setup
     folder = setup.out / "discrimination"
     pairs = {name: setup.load(name) for name in setup.classifiers}
-    parts.claim(folder, config, [pair.classifier.card.sha256 for pair in pairs.values()])
+    parts.claim(folder, config, [identity(pair.classifier) for pair in pairs.values()])
     labelled = [case for case in cases.load_cases(setup) if case.labelled]
     chosen = cases.draw(labelled, config.images, setup.seed)
     units = [parts.Unit((name,), case.key, case) for name in setup.classifiers for case in chosen]

@@ -11,6 +11,7 @@ from gifsplain.errors import InputError
 from gifsplain.evaluate import bootstrap, cases, discrimination, overlap, parts
 from gifsplain.evaluate.config import CONTROLS, Setup
 from gifsplain.evaluate.store import Store, maps_as_tensor
+from gifsplain.models.identity import pair_identity
 
 BOX_PRIOR = "box-prior"
 """Control: mean mark of the target in the train split, the case's own patient left out."""
@@ -42,7 +43,7 @@ def run(config: OverlapConfig, progress: parts.Progress | None = None) -> tuple[
     setup = config.setup
     pairs = {name: setup.load(name) for name in setup.classifiers}
     folder = setup.out / "overlap"
-    parts.claim(folder, config, [p.classifier.card.sha256 + p.autoencoder.card.sha256 for p in pairs.values()])
+    parts.claim(folder, config, [pair_identity(pair) for pair in pairs.values()])
     splits = tuple(dict.fromkeys((setup.split, config.threshold_split)))
     everything = {split: cases.load_cases(setup, split=split) for split in splits}
     units = [

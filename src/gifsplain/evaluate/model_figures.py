@@ -21,6 +21,7 @@ from gifsplain.evaluate.config import Setup
 from gifsplain.evaluate.discrimination import auc
 from gifsplain.evaluate.layers import classifier_features
 from gifsplain.explain.methods import AUTO, explain_with
+from gifsplain.models.identity import identity
 from gifsplain.models.protocols import Pair
 from gifsplain.types import Explanation, Stop
 
@@ -54,7 +55,7 @@ def run(config: ModelFiguresConfig, progress: parts.Progress | None = None) -> t
         raise InputError(f"evaluate models measures one pair at a time, got {len(setup.classifiers)} classifiers")
     pair = setup.load(setup.classifiers[0])
     folder = setup.out / "models"
-    parts.claim(folder, config, [pair.classifier.card.sha256, pair.autoencoder.card.sha256])
+    parts.claim(folder, config, [identity(pair.classifier), identity(pair.autoencoder)])
     own = cases.load_cases(setup)
     pool = cases.load_cases(replace(setup, sources=(), where=(*setup.where, *config.everywhere)))
     known = {case.key for case in own}

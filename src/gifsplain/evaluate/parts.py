@@ -57,10 +57,11 @@ def claim(folder: Path, config: object, models: Sequence[str] = ()) -> None:
     Args:
         folder: Made when missing.
         config: Any frozen dataclass.
-        models: Checksums of the weights, so that new weights do not continue old results.
+        models: Identities of the models, so that new weights do not continue old results; empty for one that cannot be
+            told from another (`models.identity`).
 
     Raises:
-        ConfigurationError: When the folder was begun with something else.
+        ConfigurationError: When the folder was begun with something else, or nothing tells whether it was.
     """
     described = {"config": plain(config), "models": list(models), "hash": digest([plain(config), list(models)])}
     path = folder / "config.json"
@@ -72,6 +73,11 @@ def claim(folder: Path, config: object, models: Sequence[str] = ()) -> None:
         differing = _differences(found.get("config", {}), described["config"]) or "the models' weights"
         raise ConfigurationError(
             f"{folder} holds results of another configuration ({differing} differ); choose another --out or remove it"
+        )
+    if not all(models):
+        raise ConfigurationError(
+            f"{folder} holds results, and a model without checksum and network cannot be told from the one that made them; "
+            "choose another --out or remove it, or wrap the model's nn.Module with models.wrap"
         )
 
 

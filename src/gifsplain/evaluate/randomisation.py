@@ -14,6 +14,7 @@ from gifsplain.evaluate.config import Setup
 from gifsplain.evaluate.layers import Layer, layers_in_order, randomised
 from gifsplain.evaluate.maps import maps_of
 from gifsplain.explain.attribution import network_of
+from gifsplain.models.identity import pair_identity
 from gifsplain.models.protocols import Pair
 from gifsplain.types import Images
 
@@ -44,7 +45,7 @@ def run(config: RandomisationConfig, progress: parts.Progress | None = None) -> 
     setup = config.setup
     pairs = {name: setup.load(name) for name in setup.classifiers}
     folder = setup.out / "randomisation"
-    parts.claim(folder, config, [p.classifier.card.sha256 + p.autoencoder.card.sha256 for p in pairs.values()])
+    parts.claim(folder, config, [pair_identity(pair) for pair in pairs.values()])
     pool = cases.load_cases(setup)
     units = [
         parts.Unit((name, target), case.key, (case, rank))

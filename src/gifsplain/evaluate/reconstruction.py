@@ -8,6 +8,7 @@ import torch
 
 from gifsplain.evaluate import bootstrap, cases, parts
 from gifsplain.evaluate.config import Setup
+from gifsplain.models.identity import pair_identity
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ def run(config: ReconstructionConfig, progress: parts.Progress | None = None) ->
     setup = config.setup
     pairs = {name: setup.load(name) for name in setup.classifiers}
     folder = setup.out / "reconstruction"
-    parts.claim(folder, config, [p.classifier.card.sha256 + p.autoencoder.card.sha256 for p in pairs.values()])
+    parts.claim(folder, config, [pair_identity(pair) for pair in pairs.values()])
     pool = [case for case in cases.load_cases(setup) if case.labelled]
     wanted = {
         (target, sign): {

@@ -12,6 +12,7 @@ from gifsplain.evaluate import cases, correlation, overlap, parts
 from gifsplain.evaluate.config import Setup
 from gifsplain.evaluate.maps import maps_of
 from gifsplain.evaluate.store import Store, maps_as_tensor
+from gifsplain.models.identity import pair_identity
 from gifsplain.models.protocols import Pair
 from gifsplain.types import Images
 
@@ -50,7 +51,7 @@ def run(config: RobustnessConfig, progress: parts.Progress | None = None) -> pd.
     setup = config.setup
     pairs = {name: setup.load(name) for name in setup.classifiers}
     folder = setup.out / "robustness"
-    parts.claim(folder, config, [p.classifier.card.sha256 + p.autoencoder.card.sha256 for p in pairs.values()])
+    parts.claim(folder, config, [pair_identity(pair) for pair in pairs.values()])
     pool = cases.load_cases(setup)
     units = [
         parts.Unit((name, target), case.key, case)

@@ -21,6 +21,7 @@ from gifsplain.explain.compose import Composition
 from gifsplain.explain.methods import explain_with
 from gifsplain.explain.settings import Settings
 from gifsplain.models import wrap
+from gifsplain.models.identity import identity
 from gifsplain.models.load import load_autoencoder
 from gifsplain.models.protocols import Autoencoder, ModelCard, Pair
 from gifsplain.types import Images
@@ -80,7 +81,7 @@ def run(config: ShortcutConfig, progress: parts.Progress | None = None) -> tuple
     setup = config.setup
     folder = setup.out / "shortcut"
     drawer = load_autoencoder(setup.autoencoder)
-    parts.claim(folder, config, [drawer.card.sha256])
+    parts.claim(folder, config, [identity(drawer)])
     card = replace(drawer.card, size=config.size) if config.size else drawer.card
     test = _data(config, card, setup.split, setup.limit)
 

@@ -22,6 +22,7 @@ from gifsplain.explain.effects import Table, measure_table, merge_aims, rank_gre
 from gifsplain.explain.population import Directions
 from gifsplain.io import files, weights
 from gifsplain.models import builtin
+from gifsplain.models.identity import identity, pair_identity
 from gifsplain.models.protocols import Pair
 from gifsplain.models.styleex import StyleModel, StyleView
 from gifsplain.types import Images, Latents
@@ -69,9 +70,10 @@ class Fit:
 
 
 def pair_key(pair: Pair) -> str:
-    """Name of a fit: the checksums of both models, their names where they have none."""
-    cards = (pair.classifier.card, pair.autoencoder.card)
-    words = [f"{card.name}:{card.sha256}:{card.size}" for card in cards]
+    """Name of a fit: name, identity and size of both models; empty where a model cannot be told from another."""
+    if not pair_identity(pair):
+        return ""
+    words = [f"{m.card.name}:{identity(m)}:{m.card.size}" for m in (pair.classifier, pair.autoencoder)]
     return hashlib.sha256("|".join(words).encode()).hexdigest()[:16]
 
 
@@ -243,20 +245,35 @@ def read(path: Path) -> Fit:
 
 
 def cache_path(pair: Pair) -> Path:
-    """Where `gifsplain directions fit` keeps the fit of this pair."""
-    return weights.cache_folder() / f"directions-{pair_key(pair)}.safetensors"
+    """Where `gifsplain directions fit` keeps the fit of this pair.
+
+    Raises:
+        WeightsError: When a model cannot be told from another, so that its fit would be taken for that one's.
+    """
+    return weights.cache_folder() / _file_name(pair)
+
+
+def _file_name(pair: Pair) -> str:
+    key = pair_key(pair)
+    if not key:
+        names = f"{pair.classifier.card.name} with {pair.autoencoder.card.name}"
+        raise WeightsError(
+            f"a fit is kept by the weights of both models, and {names} shows no checksum or network of one of them; "
+            "wrap its nn.Module with models.wrap, or give its card a sha256"
+        )
+    return f"directions-{key}.safetensors"
 
 
 def load(pair: Pair) -> Fit:
     """The pair's fit: from the user's cache, else the one that ships with the built-in models.
 
     Raises:
-        WeightsError: When the pair was never fitted.
+        WeightsError: When the pair was never fitted, or a model cannot be told from another.
     """
     whole = (
         Pair(pair.classifier, pair.autoencoder.model, pair.device) if isinstance(pair.autoencoder, StyleView) else pair
     )
-    shipped = builtin.weights_folder() / f"directions-{pair_key(whole)}.safetensors"
+    shipped = builtin.weights_folder() / _file_name(whole)
     for path in (cache_path(whole), shipped):
         if path.is_file():
             return read(path)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from gifsplain.explain.moves import Move
 from gifsplain.explain.settings import Settings
-from gifsplain.models.protocols import ModelCard, Pair
+from gifsplain.models.identity import identity
+from gifsplain.models.protocols import Autoencoder, Classifier, Pair
 from gifsplain.types import Picture
 
 _PACKAGES = ("gifsplain", "torch", "torchvision", "torchxrayvision", "captum", "numpy", "pydicom")
@@ -31,8 +32,13 @@ def versions() -> Mapping[str, str]:
     return found
 
 
-def of_card(card: ModelCard) -> dict[str, Any]:
-    """What identifies a model and gives its numbers their meaning."""
+def of_model(model: Classifier | Autoencoder) -> dict[str, Any]:
+    """What identifies a model and gives its numbers their meaning.
+
+    `identity` stands for a missing checksum (`models.identity`); it is empty where nothing tells the model from another.
+    """
+    card = model.card
+    named = {} if card.sha256 else {"identity": identity(model)}
     return {
         "name": card.name,
         "kind": card.kind,
@@ -43,6 +49,7 @@ def of_card(card: ModelCard) -> dict[str, Any]:
         "score_meaning": card.meaning.value,
         "targets": list(card.targets),
         "sha256": card.sha256,
+        **named,
     }
 
 
@@ -62,8 +69,8 @@ def make(
     """Everything that reproduces an explanation of `picture`."""
     return {
         "versions": dict(versions()),
-        "classifier": of_card(pair.classifier.card),
-        "autoencoder": of_card(pair.autoencoder.card),
+        "classifier": of_model(pair.classifier),
+        "autoencoder": of_model(pair.autoencoder),
         "settings": {**asdict(settings), "composition": settings.composition.value},
         "resolved": {"frames": settings.frame_count, "map": settings.map_name},
         "latent_norm": float(latent.double().norm()),

@@ -3,12 +3,14 @@
 import importlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from gifsplain.errors import ModelError, WeightsError
+from gifsplain.io.files import sha256_bytes
 from gifsplain.models import wrap
 from gifsplain.models.protocols import Autoencoder, Classifier
 from gifsplain.types import ScoreMeaning
@@ -49,7 +51,7 @@ def exported_classifier(path: Path) -> Classifier:
     """A classifier saved by `torch.export.save`; its declaration is the JSON file of the same name beside it.
 
     The JSON holds `name`, `targets`, `size` and optionally `channels`, `value_range`, `output` and `meaning`
-    (see `models.wrap.classifier`).
+    (see `models.wrap.classifier`). The card's checksum is that of the two files one after the other.
 
     Raises:
         WeightsError: When one of the two files is missing.
@@ -66,12 +68,12 @@ def exported_classifier(path: Path) -> Classifier:
     if lacking:
         raise ModelError(f"{beside.name} lacks {', '.join(sorted(lacking))}; see models.wrap.classifier for the fields")
     program = torch.export.load(path).module()
-    return _declare(program, values)
+    return _declare(program, values, sha256_bytes(path.read_bytes() + beside.read_bytes()))
 
 
-def _declare(program: torch.nn.Module, values: dict[str, Any]) -> Classifier:
+def _declare(program: torch.nn.Module, values: dict[str, Any], sha256: str) -> Classifier:
     """An exported program cannot be copied or switched to evaluation: it is one already."""
-    shell = torch.nn.Identity()
+    shell, output = torch.nn.Identity(), values.get("output", "logits")
     made = wrap.classifier(
         shell,
         name=values["name"],
@@ -79,10 +81,13 @@ def _declare(program: torch.nn.Module, values: dict[str, Any]) -> Classifier:
         size=int(values["size"]),
         channels=int(values.get("channels", 1)),
         value_range=tuple(values.get("value_range", (0.0, 1.0))),
+        output=output,
         meaning=ScoreMeaning(values.get("meaning", ScoreMeaning.PROBABILITY)),
     )
-    to_logits = wrap.LOGITS_FROM[values.get("output", "logits")]
-    return wrap.ImageClassifier(made.card, lambda native: to_logits(program(native)), made.squash, made.repeat)
+    to_logits = wrap.LOGITS_FROM[output]
+    return wrap.ImageClassifier(
+        replace(made.card, sha256=sha256), lambda native: to_logits(program(native)), made.squash, made.repeat
+    )
 
 
 def classifier(spec: str) -> Classifier:

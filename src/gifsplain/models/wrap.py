@@ -175,6 +175,7 @@ def classifier(
         value_range=value_range,
         targets=tuple(targets),
         meaning=meaning,
+        details={"output": output},
     )
     squash: Callable[[Logits], Logits] = (lambda logits: logits) if meaning is ScoreMeaning.LOGIT else torch.sigmoid
     return ImageClassifier(card, lambda native: to_logits(own(native)), squash, repeat, own)
