@@ -12,8 +12,12 @@ from gifsplain.errors import InputError, ModelError, WeightsError
 from gifsplain.explain import attfind, directions, effects, eigenfind, fits, population, probe
 from gifsplain.explain.compose import Composition
 from gifsplain.explain.effects import Aim, Ranked
+from gifsplain.explain.methods import explain_with
+from gifsplain.explain.settings import Settings
 from gifsplain.models import styleex, wrap
 from gifsplain.models.protocols import Pair
+from gifsplain.render.record import record_of, to_json
+from gifsplain.types import Picture, Provenance
 
 from . import planted
 
@@ -295,6 +299,28 @@ def test_a_fit_is_kept_by_the_weights_and_not_by_the_name(tmp_path, monkeypatch)
     for reuse in (fits.load, fits.cache_path):
         with pytest.raises(WeightsError, match="shows no checksum or network"):
             reuse(hidden)
+
+
+def test_the_record_tells_two_fits_of_one_pair_apart(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    pair, _ = planted.eigen_pair(3)
+    images = pair.autoencoder.decode(planted.latents(40))
+    case = Picture(images[0], Provenance("x", "", "array", (4, 4), 8))
+    for method in ("pca", "attfind"):
+        records = []
+        for count in (40, 30):
+            fit = fits.fit_pair(pair, images[:count], fits.FitSettings(degree=1.0, attfind_images=10, cover=0.01))
+            fits.save(fit, fits.cache_path(pair))
+            (made,) = explain_with(method, pair, [case], ["wanted"], Settings(strengths=(-1, 1), frames=3))
+            found = made.record["fit"]
+            assert found["sha256"] == hashlib.sha256(fits.cache_path(pair).read_bytes()).hexdigest()
+            assert (found["images"], found["key"]) == (count, fits.pair_key(pair))
+            assert found["settings"]["attfind_images"] == 10
+            records.append(to_json(record_of(made))["record"])
+        assert records[0] != records[1]
+        assert {key for key in records[0] if records[0][key] != records[1][key]} <= {"fit", "move"}
+    (made,) = explain_with("latentshift", pair, [case], ["wanted"], Settings(strengths=(-1, 1), frames=3))
+    assert "fit" not in made.record
 
 
 def test_the_key_of_models_with_checksums_is_the_published_one():

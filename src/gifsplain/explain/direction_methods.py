@@ -20,7 +20,8 @@ def population(method: str, select: Select = "independent") -> Build:
 
     def build(pair: Pair, settings: Settings) -> tuple[Pair, DirectionFinder]:
         name = method if select == "independent" else f"{method}-{select}"
-        return pair, PopulationFinder(name, fits.load(pair).of(method), select=select)
+        fit = fits.load(pair)
+        return pair, PopulationFinder(name, fit.of(method), select=select, fit=fit.named)
 
     return build
 
@@ -31,8 +32,11 @@ def attfind(select: Select = "independent") -> Build:
     def build(pair: Pair, settings: Settings) -> tuple[Pair, DirectionFinder]:
         name = "attfind" if select == "independent" else f"attfind-{select}"
         own = replace(pair, autoencoder=style_view(pair.autoencoder))
-        known = fits.load(pair).of("attfind")
-        return own, PopulationFinder(name, known, degree=1.0, limit=5.0, unit=RANGE, select=select)
+        fit = fits.load(pair)
+        finder = PopulationFinder(
+            name, fit.of("attfind"), degree=1.0, limit=5.0, unit=RANGE, select=select, fit=fit.named
+        )
+        return own, finder
 
     return build
 

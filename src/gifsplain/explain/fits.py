@@ -6,7 +6,7 @@ No image is in it: directions, their scales, rankings, and the extremes of style
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,13 @@ class Fit:
     directions: Mapping[str, Mapping[str, Directions]]
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Models, selection set, settings, forwards and seconds."""
+    sha256: str = ""
+    """Checksum of the file that it was read from; empty for one that is no file."""
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """What tells it from other fits of the same pair, for the record: its checksum and its facts, not its cost."""
+        return {"sha256": self.sha256, **{key: value for key, value in self.facts.items() if key != "forwards"}}
 
     def of(self, method: str) -> Mapping[str, Directions]:
         """Directions of one method by target.
@@ -105,6 +112,7 @@ def fit_pair(
     if isinstance(pair.autoencoder, StyleModel) and settings.attfind_images:
         found["attfind"], facts["forwards"]["attfind"] = _fit_attfind(pair, latents, pair.autoencoder, settings)
         done("attfind")
+    facts["settings"] = asdict(settings)
     facts |= {"classifier": pair.classifier.card.name, "autoencoder": pair.autoencoder.card.name, "key": pair_key(pair)}
     return Fit(found, facts)
 
@@ -241,7 +249,7 @@ def read(path: Path) -> Fit:
     for name, steps in tensors.items():
         method, target = name.split("/", 1)
         found.setdefault(method, {})[target] = Directions(steps, tuple(labels[name]))
-    return Fit(found, facts)
+    return Fit(found, facts, files.sha256_file(path))
 
 
 def cache_path(pair: Pair) -> Path:

@@ -1,8 +1,8 @@
 """The finder that all population methods share: a few ranked directions, measured on the image at hand, best first."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -41,6 +41,8 @@ class PopulationFinder:
     unit: str = SIGMA
     select: Select = "independent"
     """`subset` adds directions up until the score crosses 0.5 and proposes their sum."""
+    fit: Mapping[str, Any] = field(default_factory=dict)
+    """What tells the fit that the directions are of from others, for the record."""
 
     def find(self, pair: Pair, images: Images, latents: Latents, target: int, composition: Composition) -> Proposal:
         """One decode an image, and two for each direction."""

@@ -65,8 +65,9 @@ def make(
     *,
     latent: Float[Tensor, "..."],
     move: dict[str, Any] | None = None,
+    fit: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Everything that reproduces an explanation of `picture`."""
+    """Everything that reproduces an explanation of `picture`; with `fit` where directions are of a fit."""
     return {
         "versions": dict(versions()),
         "classifier": of_model(pair.classifier),
@@ -78,5 +79,6 @@ def make(
         "device": str(pair.device),
         "threads": torch.get_num_threads(),
         "move": move or {},
+        **({"fit": dict(fit)} if fit else {}),
         "picture": asdict(picture.provenance),
     }

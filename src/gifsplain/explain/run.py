@@ -15,6 +15,7 @@ from gifsplain.explain.compose import Composition
 from gifsplain.explain.jobs import Job, Stage
 from gifsplain.explain.maps import MAPS
 from gifsplain.explain.moves import DirectionFinder
+from gifsplain.explain.population import PopulationFinder
 from gifsplain.explain.settings import Settings
 from gifsplain.explain.strengths import Range
 from gifsplain.models.budget import in_parts, peak_bytes
@@ -195,6 +196,7 @@ def assemble(
     counterfactual = chosen.counterfactual
     card = pair.classifier.card
     left_out = 0.0 not in chosen.strengths
+    fit = finder.fit if isinstance(finder, PopulationFinder) else None
     explanation = Explanation(
         case=case,
         method=finder.name,
@@ -221,9 +223,9 @@ def assemble(
         map_name=settings.map_name,
         composition=settings.composition.value,
         cost=Cost(1, job.decodes, job.decodes + 1, job.gradients, seconds),
-        record=record.make(pair, settings, picture, latent=job.latent, move=record.of_move(job.move)),
         start=job.baseline.cpu() if left_out else None,
         start_scores=job.baseline_scores.cpu() if left_out else None,
+        record=record.make(pair, settings, picture, latent=job.latent, move=record.of_move(job.move), fit=fit),
     )
     cards = {"classifier": card, "autoencoder": pair.autoencoder.card}
     return replace(explanation, checks=checks.run(explanation, cards))
