@@ -37,6 +37,8 @@ class Stop(StrEnum):
     BUDGET = "budget"
     """The allowed number of evaluations was used up."""
     ZERO_GRADIENT = "zero_gradient"
+    NO_DIRECTION = "no_direction"
+    """No direction that the method tried moves the score the wanted way; others may."""
     NOT_SEARCHED = "not_searched"
     """No search was asked for: fixed strengths, a published policy's disabled side, or a map without a sweep."""
 

@@ -1,7 +1,7 @@
 """Finders on models in which the right direction is known; counts against the formulas; batched against one by one."""
 
 import hashlib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -13,11 +13,12 @@ from gifsplain.explain import attfind, directions, effects, eigenfind, fits, pop
 from gifsplain.explain.compose import Composition
 from gifsplain.explain.effects import Aim, Ranked
 from gifsplain.explain.methods import explain_with
+from gifsplain.explain.run import explain
 from gifsplain.explain.settings import Settings
-from gifsplain.models import styleex, wrap
+from gifsplain.models import styleex, wrap, xrv
 from gifsplain.models.protocols import Pair
 from gifsplain.render.record import record_of, to_json
-from gifsplain.types import Picture, Provenance
+from gifsplain.types import Picture, Provenance, ScoreMeaning, Stop, Verdict
 
 from . import planted
 
@@ -251,6 +252,78 @@ def test_population_finder_proposes_the_planted_direction_first_and_signed():
             slope = float(torch.logit(torch.tensor(high)) - torch.logit(torch.tensor(low))) / 4
             if select == "independent":
                 assert moves[0].slope == pytest.approx(slope, rel=1e-2)
+
+
+POINTS = torch.tensor([0.1, 0.5])  # operating points: a score of 0.5 is a probability of 0.1
+LINKS = {
+    ScoreMeaning.PROBABILITY: (torch.sigmoid, 0.0),
+    ScoreMeaning.CALIBRATED: (xrv.calibrated(POINTS), float(torch.logit(POINTS[0]))),
+    ScoreMeaning.LOGIT: (lambda logits: logits, 0.0),
+}
+"""Score of logits, and the logit where a prediction turns."""
+
+
+@dataclass(frozen=True, eq=False)
+class Linked(planted.LinearClassifier):
+    """Scores of any meaning; `bend` lowers the logit on both sides of the middle."""
+
+    bend: float = 0.0
+
+    def logits(self, images):
+        straight = (images.flatten(1) - 0.5) @ self.weight.T
+        return straight - self.bend * (images.flatten(1) - 0.5).square().sum(1, keepdim=True) + self.bias
+
+    def link(self, logits):
+        return LINKS[self.card.meaning][0](logits)
+
+    def scores(self, images):
+        return self.link(self.logits(images))
+
+
+def linked_pair(meaning, distance, bend=0.0):
+    """The target's logit is `distance` from where its prediction turns, and three directions raise it by 1.2, 0.8, 0.4."""
+    pair, _ = planted.eigen_pair()
+    steps = torch.linalg.svd(pair.autoencoder.affine)[2][:3] * 0.02
+    drawn = steps @ (pair.autoencoder.draw @ pair.autoencoder.affine).T
+    weight = torch.linalg.pinv(drawn) @ torch.tensor([0.6, 0.4, 0.2])
+    bias = torch.tensor([LINKS[meaning][1] + distance, 0.0])
+    card = replace(pair.classifier.card, meaning=meaning)
+    model = Linked(torch.stack([weight, weight]), bias, card, bend)
+    return replace(pair, classifier=model), {"wanted": population.Directions(steps, ("first", "second", "third"))}
+
+
+@pytest.mark.parametrize("meaning", list(LINKS))
+@pytest.mark.parametrize(
+    ("distance", "kept"),
+    [(-1.0, "first"), (-1.5, "first + second"), (-9.0, "first + second + third"), (1.0, "first"), (2.2, "first + second + third")],
+)  # fmt: skip
+def test_a_subset_is_added_up_until_the_score_crosses_one_half(meaning, distance, kept):
+    pair, known = linked_pair(meaning, distance)
+    z = torch.zeros(1, 6)
+    finder = population.PopulationFinder("pca", known, select="subset")
+    (move,) = finder.find(pair, pair.autoencoder.decode(z), z, 0, Composition.RECONSTRUCTION).moves[0]
+    assert move.name == f"pca: {kept}"
+    raised = {"first": 1.2, "first + second": 2.0, "first + second + third": 2.4}[kept]  # logits at strength 2
+    assert move.slope == pytest.approx(raised / 2, rel=1e-3)
+    end = pair.classifier.scores(pair.autoencoder.decode(move.apply(z[0], torch.tensor([-2.0, 2.0]))))[:, 0]
+    middle = 0.0 if meaning is ScoreMeaning.LOGIT else 0.5
+    assert bool(end[0] < middle < end[1]) == (abs(distance) < raised)
+
+
+@pytest.mark.parametrize("meaning", list(LINKS))
+@pytest.mark.parametrize("select", ["subset", "independent"])
+def test_where_no_direction_helps_that_is_said_and_not_a_zero_gradient(meaning, select):
+    pair, known = linked_pair(meaning, -2.0, bend=1e4)
+    if select == "independent":
+        known = {"wanted": replace(known["wanted"], steps=torch.zeros(3, 6))}
+    finder = population.PopulationFinder("pca", known, select=select)
+    case = Picture(torch.full((1, 4, 4), 0.5), Provenance("x", "", "array", (4, 4), 8))
+    (made,) = explain(pair, finder, [case], ["wanted"], Settings(drop=0.2, rise=0.2))
+    assert made.stop_lower is made.stop_higher is Stop.NO_DIRECTION and not made.has_sweep
+    found = {check.name: check for check in made.checks}
+    assert found["gradient"].verdict is found["wanted_change"].verdict is Verdict.FAIL
+    assert "another method may find one" in found["gradient"].text
+    assert "nothing to explain" not in found["gradient"].text and "gradient is zero" not in found["wanted_change"].text
 
 
 def test_population_finder_names_the_target_it_was_not_fitted_for():

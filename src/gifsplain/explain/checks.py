@@ -102,6 +102,7 @@ _REASONS = {
     Stop.STRENGTH_LIMIT: "the largest strength was used up",
     Stop.BUDGET: "the allowed evaluations were used up",
     Stop.ZERO_GRADIENT: "the gradient is zero",
+    Stop.NO_DIRECTION: "no direction that the method tried moves the score that way",
 }
 
 
@@ -138,6 +139,12 @@ def gradient(explanation: Explanation) -> Check:
             "The classifier's output does not depend on the latent here (zero gradient): there is nothing to explain."
         )
         return Check("gradient", Verdict.FAIL, text, 0.0)
+    if Stop.NO_DIRECTION in (explanation.stop_lower, explanation.stop_higher):
+        text = (
+            "None of the directions that the method tried moves the score the wanted way here; "
+            "another method may find one."
+        )
+        return Check("gradient", Verdict.FAIL, text)
     return Check("gradient", Verdict.PASS, "The classifier's output depends on what the autoencoder can draw.")
 
 

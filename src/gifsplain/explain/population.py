@@ -10,9 +10,9 @@ from torch import Tensor
 
 from gifsplain.errors import ModelError
 from gifsplain.explain.compose import Composition, compose
-from gifsplain.explain.moves import LinearMove, Move, Proposal
+from gifsplain.explain.moves import LinearMove, Move, PathMove, Proposal
 from gifsplain.models.protocols import Pair
-from gifsplain.types import Images, Latents
+from gifsplain.types import Images, Latents, ScoreMeaning, Stop
 
 SIGMA = "standard deviations of encoded latents along the direction"
 Select = Literal["independent", "subset"]
@@ -57,9 +57,7 @@ class PopulationFinder:
             base = stage.logits(decoded, range(len(images)))
             scores = pair.classifier.link(base)
             moves = tuple(
-                self._moves(
-                    stage, i, latents[i], steps, labels=known.labels, target=target, start=float(scores[i, target])
-                )
+                self._moves(stage, i, latents[i], steps, labels=known.labels, target=target, start=base[i])
                 for i in range(len(images))
             )
         return Proposal(moves, decoded, scores, decodes=stage.decodes // max(1, len(images)))
@@ -73,7 +71,7 @@ class PopulationFinder:
         *,
         labels: tuple[str, ...],
         target: int,
-        start: float,
+        start: Float[Tensor, " t"],
     ) -> tuple[Move, ...]:
         """Moves for one image: the directions themselves, or the sum of a subset."""
         both = torch.cat([latent - self.degree * steps, latent + self.degree * steps])
@@ -87,7 +85,10 @@ class PopulationFinder:
             return (self._move(step, label, slope),)
         return tuple(self._move(signed[j], labels[j], float(slopes[j].abs())) for j in order.tolist())
 
-    def _move(self, step: Float[Tensor, "..."], label: str, slope: float) -> LinearMove:
+    def _move(self, step: Float[Tensor, "..."], label: str, slope: float) -> Move:
+        if slope == 0.0:  # says nothing of other directions, as a zero gradient would
+            still, stop = torch.zeros_like(step)[None], Stop.NO_DIRECTION
+            return PathMove(still, still, f"{self.name}: none", self.unit, stops=(stop, stop))
         return LinearMove(step, f"{self.name}: {label}", self.unit, slope=slope, strength_limit=self.limit)
 
     def _sum(
@@ -99,19 +100,24 @@ class PopulationFinder:
         *,
         labels: list[str],
         target: int,
-        start: float,
+        start: Float[Tensor, " t"],
     ) -> tuple[Float[Tensor, "..."], str, float]:
-        """Directions added up, those that do not help left out, until the score has crossed 0.5 at `degree`."""
-        way = -1.0 if start > 0.5 else 1.0
+        """Directions added up, those that do not help left out, until the score has crossed 0.5 at `degree`.
+
+        Logits say what helps, on the scale of the network; the score says which side of 0.5 they are on.
+        """
+        above = stage.above(start, target)
+        way = -1.0 if above else 1.0
         total = torch.zeros_like(latent)
         kept: list[str] = []
-        before = best = float(torch.logit(torch.tensor(start), eps=1e-6))
+        before = best = float(start[target])
         for step, label in zip(ordered, labels, strict=True):
-            now = float(stage.moved_logits((latent + way * self.degree * (total + step))[None], i)[0, target])
+            logits = stage.moved_logits((latent + way * self.degree * (total + step))[None], i)[0]
+            now = float(logits[target])
             if way * (now - best) > 0:
                 total, best, kept = total + step, now, [*kept, label]
-            if way * best > 0:
-                break
+                if stage.above(logits, target) != above:
+                    break
         return total, " + ".join(kept), abs(best - before) / self.degree
 
 
@@ -127,6 +133,11 @@ class _Stage:
 
     def __post_init__(self) -> None:
         self.decodes = len(self.images)
+
+    def above(self, logits: Float[Tensor, " t"], target: int) -> bool:
+        """Whether the target's score lies above 0.5; above 0, its log-odds, where scores are logits."""
+        middle = 0.0 if self.pair.classifier.card.meaning is ScoreMeaning.LOGIT else 0.5
+        return float(self.pair.classifier.link(logits[None])[0, target]) > middle
 
     def logits(self, decoded: Images, of: range) -> Float[Tensor, "b t"]:
         """Logits of frames made from `decoded`, one for each image in `of`."""
