@@ -5,6 +5,7 @@ import torch
 
 from gifsplain.errors import InputError, ModelError
 from gifsplain.explain.latent_shift import LatentShift
+from gifsplain.explain.methods import explain_with
 from gifsplain.explain.run import explain
 from gifsplain.explain.settings import Settings
 from gifsplain.models import precision
@@ -42,6 +43,18 @@ def test_the_stated_error_is_the_difference_to_the_float32_frame() -> None:
         assert abs(true_score - one.scores.counterfactual) <= SCORE_TOLERANCE
         assert move_free["score"] <= SCORE_TOLERANCE and 0 < move_free["pixel_largest"] <= PIXEL_TOLERANCE
         assert move_free["pixel_mean"] <= move_free["pixel_largest"]
+
+
+def test_a_map_method_says_that_it_draws_in_float32(caplog: pytest.LogCaptureFixture) -> None:
+    found = {
+        chosen: explain_with("grad", pair(), [picture()], ["A"], Settings(precision=chosen))[0]
+        for chosen in precision.PRECISIONS
+    }
+    assert torch.equal(found["bf16"].map, found["float32"].map)
+    assert found["bf16"].record["settings"]["precision"] == "float32"
+    assert [entry.getMessage() for entry in caplog.records if entry.name.endswith("drawn")] == [
+        "grad draws its map in float32; precision bf16 is for sweeps"
+    ]
 
 
 def test_float32_has_no_such_check() -> None:

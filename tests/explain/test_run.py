@@ -127,6 +127,15 @@ def test_fixed_strengths_are_not_searched() -> None:
     assert made.strengths.tolist() == [-2, -1.5, -1, -0.5, 0, 0.5, 1]
 
 
+@pytest.mark.parametrize("method", ["latentshift", "grad"])
+def test_every_method_refuses_names_that_do_not_fit_the_pictures(method: str) -> None:
+    for cases in (["one"], ["one", "two", "three"]):
+        with pytest.raises(InputError, match=f"expected one case name for each of 2 pictures, got {len(cases)}"):
+            explain_with(method, pair(), [picture(), picture(1)], ["A"], cases=cases)
+    with pytest.raises(InputError, match="at least one picture and one target, got 0 and 1"):
+        explain_with(method, pair(), [], ["A"])
+
+
 def test_the_record_names_models_without_a_checksum_by_their_weights() -> None:
     models = pair()
     made = explain(models, LatentShift(), [picture()], ["A"], Settings(frames=3))[0].record

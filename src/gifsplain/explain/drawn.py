@@ -1,5 +1,6 @@
 """Attributions that only draw a map, in the same call and result shape as a sweep."""
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,15 +9,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gifsplain.errors import InputError
 from gifsplain.explain import checks, record
 from gifsplain.explain.attribution import MapMethod
-from gifsplain.explain.run import target_index
+from gifsplain.explain.run import case_names, target_index
 from gifsplain.explain.settings import Settings
 from gifsplain.models.budget import in_parts
 from gifsplain.models.prepare import to_images
 from gifsplain.models.protocols import Pair
 from gifsplain.types import Cost, Explanation, Images, Latents, Map, Picture, Scores, Stop
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,11 @@ class DrawnMap:
         settings: Settings,
         cases: Sequence[str] | None,
     ) -> list[Explanation]:
-        """Case by case, then target by target."""
-        if not pictures or not targets:
-            raise InputError(f"expected at least one picture and one target, got {len(pictures)} and {len(targets)}")
-        names = list(cases) if cases is not None else [picture.provenance.name for picture in pictures]
+        """Case by case, then target by target; always in float32, which the record says."""
+        names = case_names(pictures, targets, cases)
+        if settings.precision != "float32":
+            log.warning("%s draws its map in float32; precision %s is for sweeps", self.name, settings.precision)
+            settings = replace(settings, precision="float32")
         indices = [target_index(pair.classifier.card, target) for target in targets]
 
         def work(part: slice) -> list[Explanation]:

@@ -43,6 +43,20 @@ def target_index(card: ModelCard, target: str) -> int:
     return index
 
 
+def case_names(pictures: Sequence[Picture], targets: Sequence[str], cases: Sequence[str] | None) -> list[str]:
+    """One name a picture: `cases`, or the pictures' own.
+
+    Raises:
+        InputError: When there is nothing to explain, or names and pictures differ in number.
+    """
+    if not pictures or not targets:
+        raise InputError(f"expected at least one picture and one target, got {len(pictures)} and {len(targets)}")
+    names = list(cases) if cases is not None else [picture.provenance.name for picture in pictures]
+    if len(names) != len(pictures):
+        raise InputError(f"expected one case name for each of {len(pictures)} pictures, got {len(names)}")
+    return names
+
+
 def explain(
     pair: Pair,
     finder: DirectionFinder,
@@ -66,11 +80,7 @@ def explain(
         TargetError: For a target that is unknown or untrained.
         InputError: When there is nothing to explain, or names and pictures differ in number.
     """
-    if not pictures or not targets:
-        raise InputError(f"expected at least one picture and one target, got {len(pictures)} and {len(targets)}")
-    names = list(cases) if cases is not None else [picture.provenance.name for picture in pictures]
-    if len(names) != len(pictures):
-        raise InputError(f"expected one case name for each of {len(pictures)} pictures, got {len(names)}")
+    names = case_names(pictures, targets, cases)
     indices = [target_index(pair.classifier.card, target) for target in targets]
     if settings.memory is not None:
         pair.budget.bytes = settings.memory
