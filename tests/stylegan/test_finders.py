@@ -210,6 +210,37 @@ def test_ridge_probe_is_the_same_in_both_spaces():
     torch.testing.assert_close(probe._ridge(wide, wanted, 0.5)[:9], probe._ridge(features, wanted, 0.5))
 
 
+PAIR, SELECTION = planted.coordinate_pair(5), planted.latents(8)
+GAINS = torch.randn(7, 5, 2, generator=torch.Generator().manual_seed(0))
+
+
+def _fitted_attfind():
+    settings = fits.FitSettings(attfind_images=4, cover=0.01)
+    found, _ = fits._fit_attfind(PAIR, SELECTION, PAIR.autoencoder, settings)
+    return found["wanted"].steps
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda: probe.probe_direction(GAINS[:, :, 0], GAINS[:, 0, 1]),
+        lambda: probe.probe_direction(GAINS[:4, :, 0], GAINS[:4, 0, 1]),
+        lambda: effects.rank_greedily(GAINS, 0.5), lambda: effects.rank_accumulating(GAINS, 0.5),
+        lambda: effects.cover(GAINS > 0.5, effects.rank(GAINS)), _fitted_attfind,
+    ],
+    ids=["ridge", "ridge, more numbers than images", "greedy", "accumulating", "cover", "AttFind's fit"],
+)  # fmt: skip
+def test_what_is_fitted_stays_on_the_device_of_the_models(work):
+    """Another default device is a trap for every tensor that is not put where the latents are."""
+    expected = work()
+    with torch.device("meta"):
+        found = work()
+    if isinstance(found, torch.Tensor):
+        torch.testing.assert_close(found, expected)
+    else:
+        assert found == expected
+
+
 def test_probe_refuses_what_it_cannot_learn_from():
     with pytest.raises(InputError, match="at least 4"):
         probe.probe_direction(torch.rand(3, 2), torch.rand(3))

@@ -84,7 +84,7 @@ def style_table(
 def _edits(style: Styles, steps: Float[Tensor, "c 2"], first: int) -> Styles:
     """One row an edit: coordinate `first + j` by `steps[j, sign]`, signs next to each other."""
     rows = style.repeat(steps.numel(), 1)
-    index = torch.arange(len(rows))
+    index = torch.arange(len(rows), device=rows.device)
     rows[index, first + index // 2] += steps.flatten()
     return rows
 

@@ -111,8 +111,8 @@ def rank_greedily(gains: Gains, threshold: float, count: int = 8) -> tuple[Ranke
     AttFind's ranking (Lang et al. 2021, algorithm 1): it is estimated again on the images that are left.
     """
     chosen: list[Ranked] = []
-    left = torch.ones(len(gains), dtype=torch.bool)
-    open_moves = torch.ones(gains.shape[1], dtype=torch.bool)
+    left = torch.ones(len(gains), dtype=torch.bool, device=gains.device)
+    open_moves = torch.ones(gains.shape[1], dtype=torch.bool, device=gains.device)
     while len(chosen) < count and bool(left.any()):
         mean = consistent(gains[left]) * open_moves[:, None]
         if float(mean.max()) <= 0:
@@ -130,7 +130,7 @@ def rank_accumulating(gains: Gains, threshold: float, count: int = 8) -> tuple[R
     The form of the public notebook of Lang et al. (2021); `gains` are logits there.
     """
     positive = gains.clamp_min(0).clone()
-    total = torch.zeros(len(gains))
+    total = torch.zeros(len(gains), device=gains.device)
     chosen: list[Ranked] = []
     while len(chosen) < count and bool((total < threshold).any()):
         mean = positive[total < threshold].mean(0)
@@ -171,7 +171,7 @@ class Cover:
 
 def cover(flips: Bool[Tensor, "n m 2"], ranking: Sequence[Ranked]) -> Cover:
     """Go through the ranking; each move takes the images that it flips and that are left."""
-    left = torch.ones(len(flips), dtype=torch.bool)
+    left = torch.ones(len(flips), dtype=torch.bool, device=flips.device)
     taken: list[tuple[int, ...]] = []
     for item in ranking:
         now = flips[:, item.index, SIGNS.index(item.sign)] & left

@@ -215,7 +215,7 @@ def _fit_attfind(
             rank_greedily(table.effects(aim).gains, settings.cover, 2 * settings.kept) for aim in attfind.aims(j)
         )
         ranking = merge_aims(raising, lowering, settings.kept)
-        steps = torch.zeros(len(ranking), styles.shape[1])
+        steps = styles.new_zeros(len(ranking), styles.shape[1])
         for row, item in enumerate(ranking):
             steps[row, item.index] = item.sign * (extremes.high - extremes.low)[item.index]
         found[target] = Directions(steps, tuple(attfind.coordinate_name(model, r.index) for r in ranking))

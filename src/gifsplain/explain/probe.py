@@ -42,10 +42,10 @@ def _ridge(features: Float[Tensor, "n d"], wanted: Float[Tensor, " n"], penalty:
     n, d = features.shape
     centred = wanted - wanted.mean()
     if d <= n:
-        gram = features.T @ features + penalty * n * torch.eye(d, dtype=features.dtype)
+        gram = features.T @ features + penalty * n * torch.eye(d, dtype=features.dtype, device=features.device)
         direct: Tensor = torch.linalg.solve(gram, features.T @ centred)
         return direct
-    kernel = features @ features.T + penalty * n * torch.eye(n, dtype=features.dtype)
+    kernel = features @ features.T + penalty * n * torch.eye(n, dtype=features.dtype, device=features.device)
     through_images: Tensor = features.T @ torch.linalg.solve(kernel, centred)
     return through_images
 
@@ -53,8 +53,8 @@ def _ridge(features: Float[Tensor, "n d"], wanted: Float[Tensor, " n"], penalty:
 def _logistic(features: Float[Tensor, "n d"], logits: Float[Tensor, " n"], penalty: float) -> Float[Tensor, " d"]:
     from sklearn.linear_model import LogisticRegression
 
-    present = (logits > 0).numpy()
+    present = (logits > 0).cpu().numpy()
     if present.all() or not present.any():
         raise InputError("a logistic probe needs images on both sides of the decision; use kind='ridge'")
-    model = LogisticRegression(C=1 / (penalty * len(present)), max_iter=1000).fit(features.numpy(), present)
-    return torch.from_numpy(model.coef_[0])
+    model = LogisticRegression(C=1 / (penalty * len(present)), max_iter=1000).fit(features.cpu().numpy(), present)
+    return torch.from_numpy(model.coef_[0]).to(features)
