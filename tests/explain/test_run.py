@@ -188,7 +188,19 @@ class Broken(Linear):
         return super().forward(images) * float("nan")
 
 
-@pytest.mark.parametrize("method", ["latentshift", "latentshift-steps", "latent-optimisation"])
+class Steep(Linear):
+    """Finite logits with a gradient that is not: the square root of 0."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images) + (images.flatten(1) * 0).sum(1, keepdim=True).sqrt()
+
+
+def test_a_map_of_values_that_are_no_numbers_is_refused() -> None:
+    with pytest.raises(ModelError, match="case: grad draws a map with values that are no numbers for A"):
+        explain_with("grad", scored(Steep()), [picture()], ["A"])
+
+
+@pytest.mark.parametrize("method", ["latentshift", "latentshift-steps", "latent-optimisation", "grad"])
 def test_scores_that_are_no_numbers_are_refused(method: str) -> None:
     with pytest.raises(ModelError, match="case: own gives nan for B on the image, expected a finite score"):
         explain_with(method, scored(Broken()), [picture()], ["B"])

@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gifsplain.errors import ModelError
 from gifsplain.explain import checks, record
 from gifsplain.explain.attribution import MapMethod
-from gifsplain.explain.run import case_names, target_index
+from gifsplain.explain.run import case_names, require_scores, target_index
 from gifsplain.explain.settings import Settings
 from gifsplain.models.budget import in_parts
 from gifsplain.models.prepare import to_images
@@ -89,6 +90,12 @@ class DrawnMap:
         cost: Cost,
     ) -> Explanation:
         card = pair.classifier.card
+        require_scores(pair, seen.before[row], seen.after[row], target, case)
+        if not bool(drawn_map.isfinite().all()):
+            raise ModelError(
+                f"{case}: {self.name} draws a map with values that are no numbers for {card.targets[target]}; "
+                f"the gradient of {card.name} is not finite there"
+            )
         explanation = Explanation(
             case=case,
             method=self.name,

@@ -116,7 +116,7 @@ def _explain_part(
     )
     jobs = make_jobs(stage, finder, images, indices)
     for number, job in enumerate(jobs):
-        _require_scores(pair, job, names[number // len(indices)])
+        require_scores(pair, job.input_scores, job.baseline_scores, job.target, names[number // len(indices)])
     with torch.no_grad():
         ranges = strengths.choose(stage, jobs, settings)
         for job, chosen in zip(jobs, ranges, strict=True):
@@ -133,13 +133,19 @@ def _explain_part(
     return made if wrong is None else [rounding.state(*both) for both in zip(made, wrong, strict=True)]
 
 
-def _require_scores(pair: Pair, job: Job, name: str) -> None:
-    """Refuse scores that are no numbers: every comparison with them would silently say no."""
-    for scores, of in ((job.input_scores, "the image"), (job.baseline_scores, "what the autoencoder draws of it")):
-        if not math.isfinite(score := float(scores[job.target])):
+def require_scores(
+    pair: Pair, on_image: Float[Tensor, " t"], on_baseline: Float[Tensor, " t"], target: int, name: str
+) -> None:
+    """Refuse scores that are no numbers: every comparison with them would silently say no.
+
+    Raises:
+        ModelError: Naming the case, the classifier and the target.
+    """
+    for scores, of in ((on_image, "the image"), (on_baseline, "what the autoencoder draws of it")):
+        if not math.isfinite(score := float(scores[target])):
             card = pair.classifier.card
             raise ModelError(
-                f"{name}: {card.name} gives {score} for {card.targets[job.target]} on {of}, expected a finite score; "
+                f"{name}: {card.name} gives {score} for {card.targets[target]} on {of}, expected a finite score; "
                 "check the weights and the value range that its card declares"
             )
 
