@@ -12,7 +12,7 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Interval:
-    """A statistic with its percentile interval; nan where there is nothing to resample."""
+    """A statistic with its percentile interval; bounds are nan where fewer than two patients can be resampled."""
 
     value: float
     low: float
@@ -34,6 +34,8 @@ def mean_interval(
     numbers = np.asarray(values, dtype=float)[kept]
     _, group = np.unique(np.asarray(patients, dtype=object)[kept].astype(str), return_inverse=True)
     sums, counts = np.bincount(group, weights=numbers), np.bincount(group)
+    if len(sums) < 2:
+        return Interval(float(numbers.mean()), float("nan"), float("nan"))
     drawn = _draws(len(sums), resamples, seed)
     means = (drawn @ sums) / (drawn @ counts)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
@@ -53,6 +55,8 @@ def statistic_interval(
     order = np.argsort(group, kind="stable")
     rows = np.split(order, np.cumsum(np.bincount(group))[:-1])
     value = statistic(np.arange(len(group)))
+    if len(names) < 2:
+        return Interval(float(value), float("nan"), float("nan"))
     generator = np.random.default_rng(seed)
     drawn = [
         statistic(np.concatenate([rows[k] for k in generator.integers(0, len(names), len(names))]))

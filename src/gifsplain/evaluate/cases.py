@@ -1,5 +1,6 @@
 """Which images an experiment uses: rows of a manifest, their labels, and where experts marked a finding."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor
 from gifsplain.errors import InputError
 from gifsplain.evaluate.config import Setup
 from gifsplain.io.images import load_image
+from gifsplain.io.manifest import read_rows
 from gifsplain.models.prepare import centre_crop, to_image
 from gifsplain.models.protocols import ModelCard
 from gifsplain.models.resample import resize
@@ -32,6 +34,8 @@ MASK_KINDS: Mapping[str, tuple[str, ...]] = {
 """Kinds of segmentation that mark a target; the segmented pictures come from covid-chestxray."""
 
 Box = tuple[float, float, float, float]
+_LINE = "(line)"
+"""Column of `read_table` with the line that a row ends on."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Case:
     """Its path as the manifest gives it."""
     path: Path
     patient: str
+    """Its path where the manifest names no patient: pictures of unknown patients are not of one."""
     labels: frozenset[str]
     labelled: bool
     split: str
@@ -60,7 +65,7 @@ def load_cases(setup: Setup, *, split: str | None = None) -> list[Case]:
     Raises:
         InputError: When the manifest or a column is missing, or nothing is left.
     """
-    table = _table(setup.manifest, ("path", "labels"))
+    table = read_table(setup.manifest, ("path", "labels"))
     wanted = setup.split if split is None else split
     if "split" in table and wanted != "all":
         table = table[table["split"] == wanted]
@@ -70,7 +75,7 @@ def load_cases(setup: Setup, *, split: str | None = None) -> list[Case]:
         column, _, value = condition.partition("=")
         if column not in table:
             raise InputError(f"where takes column=value with a column of {setup.manifest.name}, got {condition!r}")
-        table = table[table[column].astype(str) == value]
+        table = table[table[column] == value]
     if "view" in table:
         table = table[table["view"] != "L"]
     if table.empty:
@@ -79,26 +84,47 @@ def load_cases(setup: Setup, *, split: str | None = None) -> list[Case]:
 
 
 def _case(row: Mapping[Any, Any], root: Path) -> Case:
-    key, text = str(row["path"]), row["labels"]
-    names = frozenset() if pd.isna(text) else frozenset(filter(None, str(text).split("|")))
+    key = row["path"]
+    names = frozenset(filter(None, (name.strip() for name in row["labels"].split("|"))))
     return Case(
         key=key,
         path=root / key,
-        patient=str(row.get("patient_id", key)),
+        patient=row.get("patient_id", "") or key,
         labels=names,
         labelled=bool(names),
-        split=str(row.get("split", "")),
+        split=row.get("split", ""),
     )
 
 
-def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """A CSV file as text, empty where a cell is; commas, semicolons or tabs, as in every manifest.
+
+    Raises:
+        InputError: When the file or one of `columns` is missing, or a row does not fit the header.
+    """
     if not path.is_file():
         raise InputError(f"{path}: expected a CSV file, there is none")
-    table = pd.read_csv(path)
-    lacking = [column for column in columns if column not in table]
+    rows = read_rows(path)
+    table = pd.DataFrame([{**row, _LINE: line} for line, row in rows])
+    lacking = [column for column in columns if column not in table] if rows else []
     if lacking:
         raise InputError(f"{path}: expected the columns {', '.join(columns)}, {', '.join(lacking)} missing")
-    return table
+    return table if rows else pd.DataFrame(columns=[*columns, _LINE])
+
+
+def _box(row: Mapping[Any, Any], path: Path) -> Box:
+    """x, y, width, height of one row of the box file."""
+    numbers = []
+    for column in ("x", "y", "w", "h"):
+        try:
+            number = float(row[column])
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise InputError(f"{path}, row {row[_LINE]}: expected a number of pixels in {column}, got {row[column]!r}")
+        numbers.append(number)
+    x, y, width, height = numbers
+    return x, y, width, height
 
 
 def marked(setup: Setup, cases: Sequence[Case], target: str) -> list[Case]:
@@ -106,14 +132,14 @@ def marked(setup: Setup, cases: Sequence[Case], target: str) -> list[Case]:
     names = LABELS_OF.get(target, (target,))
     boxes: dict[str, list[Box]] = {}
     if setup.box_file.is_file():
-        table = _table(setup.box_file, ("path", "label", "x", "y", "w", "h"))
+        table = read_table(setup.box_file, ("path", "label", "x", "y", "w", "h"))
         for row in table[table["label"].isin(names)].to_dict("records"):
-            boxes.setdefault(str(row["path"]), []).append((row["x"], row["y"], row["w"], row["h"]))
+            boxes.setdefault(row["path"], []).append(_box(row, setup.box_file))
     masks: dict[str, list[Path]] = {}
     if setup.mask_file.is_file() and target in MASK_KINDS:
-        table = _table(setup.mask_file, ("path", "mask_path", "kind"))
+        table = read_table(setup.mask_file, ("path", "mask_path", "kind"))
         for row in table[table["kind"].isin(MASK_KINDS[target])].to_dict("records"):
-            masks.setdefault(str(row["path"]), []).append(setup.mask_file.parent / str(row["mask_path"]))
+            masks.setdefault(row["path"], []).append(setup.mask_file.parent / row["mask_path"])
     found = [replace(c, boxes=tuple(boxes.get(c.key, ())), masks=tuple(masks.get(c.key, ()))) for c in cases]
     return [case for case in found if case.boxes or case.masks]
 

@@ -1,5 +1,7 @@
 """Does a finder earn its place? Paired differences to its controls and to each image's own gradient, over patients."""
 
+import math
+
 import pandas as pd
 
 from gifsplain.evaluate import bootstrap
@@ -37,8 +39,14 @@ def sentences(rows: pd.DataFrame, limit: float) -> tuple[str, ...]:
     said = []
     for method in ("attfind", "eigenfind", "eigenfind-local"):
         found = {other: paired(rows, method, other, limit) for other in (*CONTROLS, "gradient")}
-        parts = [f"{other} {i.value:+.2f} [{i.low:+.2f}, {i.high:+.2f}]" for other, i in found.items() if i is not None]
+        parts = [f"{other} {_shown(interval)}" for other, interval in found.items() if interval is not None]
         if parts:
             verdict = "told apart from both controls" if earns_its_place(rows, method, limit) else "not told apart"
             said.append(f"{method} within a mean change of {limit:g}, less {', less '.join(parts)}: {verdict}.")
     return tuple(said)
+
+
+def _shown(interval: bootstrap.Interval) -> str:
+    """`+0.35 [+0.30, +0.41]`; without bounds where one patient has none."""
+    bounds = "" if math.isnan(interval.low) else f" [{interval.low:+.2f}, {interval.high:+.2f}]"
+    return f"{interval.value:+.2f}{bounds}"

@@ -64,7 +64,7 @@ def run(config: ModelFiguresConfig, progress: parts.Progress | None = None) -> t
     rows = parts.run_parts(
         folder / "images", units, lambda group: _image_rows(pair, group), chunk=max(16, setup.batch), progress=progress
     ).frame
-    facts = pd.read_csv(setup.manifest).drop_duplicates("path").set_index("path")
+    facts = cases.read_table(setup.manifest, ("path",)).replace("", np.nan).drop_duplicates("path").set_index("path")
     columns = [name for name in ("source", "view", "sex", "age") if name in facts]
     rows = rows.join(facts[columns], on="case")
     rows["measured"] = rows["case"].isin(known)

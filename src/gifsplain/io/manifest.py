@@ -70,25 +70,39 @@ def read_manifest(path: str | Path) -> list[Case]:
     Rows that make no sense are all named in one `InputError`; a file that is missing is found out by `load_all`.
     """
     path = Path(path)
-    rows = _rows(path)
     bad: list[str] = []
     seen: dict[str, int] = {}
     cases = []
-    for number, row in rows:
-        fault = _fault(row, seen)
+    for number, row in _rows(path):
+        fault = _fault(row) or _repeated(row, seen)
         if fault:
             bad.append(f"row {number}: {fault}")
             continue
         name = str(row.get("case") or "").strip()
         if name:
             seen[name] = number
-        cases.append(_case(row, path.parent))
-    if bad:
-        more = f"; and {len(bad) - _SHOWN_ROWS} more" if len(bad) > _SHOWN_ROWS else ""
-        raise InputError(f"{path}: expected a manifest without bad rows, got {'; '.join(bad[:_SHOWN_ROWS])}{more}")
+        cases.append(_case(_text(row), path.parent))
+    _refuse(path, bad)
     if not cases:
         raise InputError(f"{path}: expected at least one row below the header, got none")
     return _named(cases)
+
+
+def read_rows(path: str | Path) -> list[tuple[int, dict[str, str]]]:
+    """Rows of any CSV file with a column `path`, as text, each with the line that it ends on.
+
+    Text stays as it is written: `007` is no number. Rows that make no sense are all named in one `InputError`.
+    """
+    path = Path(path)
+    rows = _rows(path)
+    _refuse(path, [f"row {number}: {fault}" for number, row in rows if (fault := _fault(row))])
+    return [(number, _text(row)) for number, row in rows]
+
+
+def _refuse(path: Path, bad: Sequence[str]) -> None:
+    if bad:
+        more = f"; and {len(bad) - _SHOWN_ROWS} more" if len(bad) > _SHOWN_ROWS else ""
+        raise InputError(f"{path}: expected a manifest without bad rows, got {'; '.join(bad[:_SHOWN_ROWS])}{more}")
 
 
 def _rows(path: Path) -> list[tuple[int, dict[str | None, str | list[str] | None]]]:
@@ -120,7 +134,7 @@ def _check_header(path: Path, names: list[str]) -> None:
         raise InputError(f"{path}: expected different column names, got {', '.join(twice)} twice")
 
 
-def _fault(row: Mapping[str | None, str | list[str] | None], seen: Mapping[str, int]) -> str:
+def _fault(row: Mapping[str | None, str | list[str] | None]) -> str:
     """What is wrong with a row; empty where nothing is."""
     if None in row:
         return "more fields than the header"
@@ -130,12 +144,20 @@ def _fault(row: Mapping[str | None, str | list[str] | None], seen: Mapping[str, 
         return "no path"
     if "\x00" in str(row["path"]):
         return "a path with a null character"
+    return ""
+
+
+def _repeated(row: Mapping[str | None, str | list[str] | None], seen: Mapping[str, int]) -> str:
+    """What is wrong with a row's case name; empty where nothing is."""
     name = str(row.get("case") or "").strip()
     return f"case {name!r} was already used in row {seen[name]}" if name in seen else ""
 
 
-def _case(row: Mapping[str | None, str | list[str] | None], folder: Path) -> Case:
-    text = {str(key): str(value).strip() for key, value in row.items()}
+def _text(row: Mapping[str | None, str | list[str] | None]) -> dict[str, str]:
+    return {str(key): str(value).strip() for key, value in row.items()}
+
+
+def _case(text: Mapping[str, str], folder: Path) -> Case:
     path = Path(text["path"])
     return Case(
         name=text.get("case", "") or picture_name(path),
