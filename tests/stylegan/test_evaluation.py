@@ -9,6 +9,7 @@ import torch
 
 from gifsplain.errors import InputError
 from gifsplain.evaluate import directions, directions_cost, directions_report, directions_verdict
+from gifsplain.evaluate.movers import OwnMover, StepMover
 from gifsplain.explain import fits
 from gifsplain.explain.methods import METHODS, explain_with
 from gifsplain.explain.moves import PathMove
@@ -64,6 +65,28 @@ def test_planted_direction_beats_random_ones_at_equal_length(measured):
     share = rows.groupby(["method", "at"])["explained"].mean()
     assert share["eigenfind", 1.0] > share["random", 1.0]
     assert share["eigenfind", 8.0] == pytest.approx(share["gradient", 8.0], abs=0.13)
+
+
+def test_moves_that_cancel_are_no_move(pair):
+    """Running sums step by step, each as long as the first step; a sum of nothing but rounding stays where it is."""
+    z = planted.latents(2)
+    steps = torch.randn(3, *z.shape[1:], generator=torch.Generator().manual_seed(0))
+    moves = ((0, 1), (0, -1), (1, 1), (2, -1), (1, -1), (2, 1))
+    shared = StepMover(pair, z, steps, (0.5, 2.0))
+    own = OwnMover(pair, z, torch.stack([-steps, steps]), (0.5, 2.0))
+    total = torch.zeros_like(z[0], dtype=torch.float64)
+    for mover in (shared, own):
+        codes = mover.together(1, moves)
+        assert codes.shape == (2, 6, *z.shape[1:])
+        total.zero_()
+        for k, (index, sign) in enumerate(moves):
+            total += sign * steps[index].double()
+            length = float(total.norm())
+            step = total * float(steps[0].norm()) / length if length > 1e-5 else torch.zeros_like(total)
+            for row, stretch in enumerate((0.5, 2.0)):
+                expected = (z[1].double() + stretch * step).float()
+                torch.testing.assert_close(codes[row, k], expected, atol=1e-5, rtol=1e-4)
+    assert torch.equal(shared.together(0, moves)[:, 1], z[0].expand(2, *z.shape[1:]))
 
 
 def test_a_target_without_directions_counts_as_unexplained():

@@ -173,6 +173,23 @@ def test_merged_ranking_adds_gains_of_opposite_signs():
     assert merged[0].gain == pytest.approx(0.5)
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.sampled_from([-1, 1]), st.floats(0.01, 1)), unique_by=lambda t: t[0]),
+    st.lists(st.tuples(st.integers(0, 4), st.sampled_from([-1, 1]), st.floats(0.01, 1)), unique_by=lambda t: t[0]),
+)
+def test_merged_ranking_has_one_sign_a_move_and_it_is_the_better_one(raising, lowering):
+    gain = {(index, sign): 0.0 for index in range(5) for sign in (-1, 1)}
+    for index, sign, value in raising:
+        gain[index, sign] += value
+    for index, sign, value in lowering:
+        gain[index, -sign] += value
+    merged = effects.merge_aims(*([Ranked(*item) for item in ranking] for ranking in (raising, lowering)), 3)
+    best = sorted((max(gain[index, sign] for sign in (-1, 1)) for index in range(5)), reverse=True)
+    assert [r.gain for r in merged] == pytest.approx([value for value in best if value > 0][:3])
+    assert len({r.index for r in merged}) == len(merged)
+    assert all(r.gain == pytest.approx(gain[r.index, r.sign]) for r in merged)
+
+
 def test_subset_leaves_out_what_does_not_help_and_stops_at_the_flip():
     worth = {0: 0.2, 1: -0.1, 2: 0.3, 3: 0.4}
     calls = []

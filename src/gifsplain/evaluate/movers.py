@@ -18,6 +18,10 @@ Codes = Float[Tensor, "l k ..."]
 """What is decoded, for every length and every move."""
 
 
+_CANCELLED = 1e-6
+"""A sum of steps shorter than this share of their lengths together is rounding, not a direction."""
+
+
 class Mover(Protocol):
     """Candidates of one method on the held-out images."""
 
@@ -41,7 +45,10 @@ class Mover(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class StepMover:
-    """Steps in the latent space, the same for all images; a sum of steps is made as long as the first of them."""
+    """Steps in the latent space, the same for all images; a sum of steps is made as long as the first of them.
+
+    Steps that cancel are no move.
+    """
 
     pair: Pair
     latents: Latents
@@ -56,8 +63,9 @@ class StepMover:
         """Latents moved along running sums of the steps."""
         steps = self._signed(moves)
         total = steps.cumsum(0)
-        size = steps[0].norm() / total.flatten(1).norm(dim=1)
-        return self._stretched(image, total * size.reshape(-1, *[1] * (steps.ndim - 1)))
+        length, sizes = total.flatten(1).norm(dim=1), steps.flatten(1).norm(dim=1)
+        scale = torch.where(length > _CANCELLED * sizes.cumsum(0), sizes[0] / length, 0.0)
+        return self._stretched(image, total * scale.reshape(-1, *[1] * (steps.ndim - 1)))
 
     def draw(self, codes: Latents) -> Images:
         """Decode latents."""

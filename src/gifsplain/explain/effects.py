@@ -144,14 +144,21 @@ def rank_accumulating(gains: Gains, threshold: float, count: int = 8) -> tuple[R
 
 
 def merge_aims(raising: Sequence[Ranked], lowering: Sequence[Ranked], count: int = 8) -> tuple[Ranked, ...]:
-    """Both rankings as one, signed to raise: a move that also lowers with the other sign counts with both gains."""
+    """Both rankings as one, signed to raise: a move that also lowers with the other sign counts with both gains.
+
+    A move that raises and lowers with the same sign is there once, with the sign of larger gain: it cannot act against
+    itself when ranked moves are added up.
+    """
     total: dict[tuple[int, int], float] = {}
     for item in raising:
         total[item.index, item.sign] = total.get((item.index, item.sign), 0.0) + item.gain
     for item in lowering:
         total[item.index, -item.sign] = total.get((item.index, -item.sign), 0.0) + item.gain
-    best = sorted(total.items(), key=lambda entry: -entry[1])[:count]
-    return tuple(Ranked(index, sign, gain) for (index, sign), gain in best)
+    best: dict[int, Ranked] = {}
+    for (index, sign), gain in total.items():
+        if index not in best or gain > best[index].gain:
+            best[index] = Ranked(index, sign, gain)
+    return tuple(sorted(best.values(), key=lambda item: -item.gain)[:count])
 
 
 @dataclass(frozen=True)
