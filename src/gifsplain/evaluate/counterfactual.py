@@ -19,7 +19,7 @@ from gifsplain.models.identity import identity, pair_identity
 from gifsplain.models.load import load_classifier
 from gifsplain.models.protocols import Classifier, Pair
 from gifsplain.models.wrap import resized
-from gifsplain.types import Explanation, Images, Map
+from gifsplain.types import Explanation, Images, Map, Stop
 
 KEYS = ["classifier", "method"]
 EXTRACTORS = ("classifier", "autoencoder")
@@ -115,42 +115,66 @@ def _score(classifier: Classifier, target: str) -> Callable[[Tensor], Tensor]:
     return score
 
 
+def changes(explanation: Explanation) -> bool:
+    """Whether the counterfactual is another picture than the unchanged frame.
+
+    Where it is not, nothing was found: how near it is to the unchanged frame says nothing about a method.
+    """
+    return not torch.equal(explanation.frames[explanation.counterfactual], explanation.frames[explanation.baseline])
+
+
+def wants_fall(explanation: Explanation) -> bool:
+    """Whether a fall is the wanted change: wherever one was searched, found or not, as in `Explanation.stop`.
+
+    Else the side on which the counterfactual lies: a rise alone was asked for, or the score was too low to fall.
+    """
+    searched = explanation.stop_lower not in (Stop.NOT_SEARCHED, Stop.SCORE_BOUND)
+    return searched or explanation.counterfactual <= explanation.baseline
+
+
 def counterfactual_measures(explanation: Explanation, drop: float, tolerance: float) -> parts.Row:
-    """What needs no model: validity, proximity, sparsity, path, and what else changed, against the unchanged frame."""
+    """What needs no model: validity, proximity, sparsity, path, and what else changed, against the unchanged frame.
+
+    Proximity, sparsity and what else changed are nan where nothing changed.
+    """
     base, cf = explanation.frames[explanation.baseline], explanation.frames[explanation.counterfactual]
     before, after = (float(explanation.frame_scores[i]) for i in (explanation.baseline, explanation.counterfactual))
     path = explanation.frame_scores.numpy().astype(float)
     own = explanation.targets.index(explanation.target)
     others = [t for t in range(len(explanation.targets)) if t != own]
     moved = explanation.target_scores[explanation.counterfactual] - explanation.target_scores[explanation.baseline]
+    changed = changes(explanation)
     return {
         "stop": explanation.stop.value,
         "before": before,
         "after": after,
         "valid": float(before - after >= drop - tolerance),
         "flipped": float(before >= 0.5 > after) if before >= 0.5 else float("nan"),
-        "l1": quality.distance(cf, base),
-        "ssim": quality.similarity(cf, base),
-        "changed": quality.changed_share(cf, base),
+        "l1": quality.distance(cf, base) if changed else float("nan"),
+        "ssim": quality.similarity(cf, base) if changed else float("nan"),
+        "changed": quality.changed_share(cf, base) if changed else float("nan"),
         "monotonicity": quality.monotonicity(path),
         "detour": quality.detour(path),
         "roughness": quality.roughness(explanation.frames),
-        "other_targets": float(moved[others].abs().mean()) if others else float("nan"),
+        "other_targets": float(moved[others].abs().mean()) if others and changed else float("nan"),
     }
 
 
 def _with_models(
     pair: Pair, explanation: Explanation, config: CounterfactualConfig, others: dict[str, Classifier]
 ) -> parts.Row:
-    """What needs a network: COUT, the second opinion, perceptual distance, and features for realism."""
+    """What needs a network: COUT, the second opinion, perceptual distance, and features for realism.
+
+    COUT, agreement and perceptual distance are nan where nothing changed.
+    """
     base, cf = explanation.frames[explanation.baseline], explanation.frames[explanation.counterfactual]
-    lowered = explanation.counterfactual < explanation.baseline
-    score = _score(pair.classifier, explanation.target)
-    row: parts.Row = {"cout": quality.cout(base, cf, score, lowered=lowered, steps=config.steps)}
+    score, lowered, changed = _score(pair.classifier, explanation.target), wants_fall(explanation), changes(explanation)
+    cout = quality.cout(base, cf, score, lowered=lowered, steps=config.steps) if changed else float("nan")
+    row: parts.Row = {"cout": cout}
     if config.oracle:
         row |= _second_opinion(others[config.oracle], explanation)
     if config.perceptual:
-        row["perceptual"] = perceptual.distance(others[config.perceptual], base, cf)
+        row["perceptual"] = perceptual.distance(others[config.perceptual], base, cf) if changed else float("nan")
     stack = torch.stack([explanation.image, base, cf]).to(pair.device)
     features = {"classifier": classifier_features(pair.classifier, stack),
                 "autoencoder": autoencoder_features(pair.autoencoder, stack)}  # fmt: skip
@@ -167,17 +191,22 @@ def _second_opinion(oracle: Classifier, explanation: Explanation) -> parts.Row:
     ends = explanation.frames[[explanation.baseline, explanation.counterfactual]]
     before, after = _score(oracle, explanation.target)(ends).tolist()
     mine = float(explanation.frame_scores[explanation.counterfactual])
-    return {"oracle_agrees": float((after >= 0.5) == (mine >= 0.5)), "oracle_change": before - after}
+    agrees = float((after >= 0.5) == (mine >= 0.5)) if changes(explanation) else float("nan")
+    return {"oracle_agrees": agrees, "oracle_change": before - after}
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean of every measure with the interval of the main ones, and realism, for each classifier and method."""
+    """Mean of every measure over the rows that have it, with their number (`MEASURE_n`), for each classifier and method.
+
+    Main measures have an interval; realism is that of feature sets.
+    """
     ignored = {"target", "case", "patient", "stop", *KEYS}
     measures = [str(c) for c in rows if c not in ignored and not str(c).startswith("features:")]
     summary = []
     for key, table in rows.groupby(KEYS, sort=False):
         row: parts.Row = {**dict(zip(KEYS, key, strict=True)), "n": len(table)}
-        row |= {measure: float(table[measure].mean()) for measure in measures}
+        for measure in measures:
+            row |= {measure: float(table[measure].mean()), f"{measure}_n": int(table[measure].count())}
         for measure in [m for m in ("valid", "l1", "deletion", "insertion") if m in table]:
             found = bootstrap.mean_interval(table[measure].to_numpy(float), list(table["patient"]))
             row |= {f"{measure}_low": found.low, f"{measure}_high": found.high}

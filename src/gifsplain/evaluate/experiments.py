@@ -100,10 +100,7 @@ def _curves(config: curves.CurvesConfig, progress: parts.Progress | None) -> Res
 def _counterfactual(config: counterfactual.CounterfactualConfig, progress: parts.Progress | None) -> Result:
     rows, summary = counterfactual.run(config, progress)
     kept = [c for c in rows if not str(c).startswith("features:")]
-    table = summary.drop(columns=[c for c in summary if str(c).endswith(("_low", "_high"))])
-    turned = tables.rounded(table).set_index(["classifier", "method"]).T.reset_index(names="measure")
-    turned.columns = pd.Index([c if isinstance(c, str) else " / ".join(filter(None, c)) for c in turned.columns])
-    return Result(rows[kept], summary, {"Quality of counterfactuals and maps": turned},
+    return Result(rows[kept], summary, {"Quality of counterfactuals and maps": tables.counterfactual(summary)},
                   {"counterfactual": figures.counterfactual(summary)})  # fmt: skip
 
 

@@ -100,6 +100,17 @@ def rounded(frame: Frame, digits: int = 3) -> Frame:
     return shown.astype(str)
 
 
+def counterfactual(summary: Frame) -> Frame:
+    """Measures down, methods across; how many results a mean was taken over stands behind it where that is not all."""
+    shown = rounded(summary.drop(columns=[c for c in summary if str(c).endswith(("_low", "_high", "_n"))]))
+    for measure in shown.columns.intersection([c.removesuffix("_n") for c in summary if str(c).endswith("_n")]):
+        counts = zip(shown[measure], summary[f"{measure}_n"], summary["n"], strict=True)
+        shown[measure] = [f"{text} ({count})" if 0 < count < n else text for text, count, n in counts]
+    turned = shown.set_index(["classifier", "method"]).T.reset_index(names="measure")
+    turned.columns = pd.Index([c if isinstance(c, str) else " / ".join(filter(None, c)) for c in turned.columns])
+    return turned
+
+
 def alignment(summary: Frame) -> Frame:
     """Relative change as mean ± standard error over the cases that moved, base by reacting target."""
     return _pivot(

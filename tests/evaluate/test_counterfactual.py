@@ -1,0 +1,89 @@
+"""`evaluate counterfactual` where nothing was found, and which way the score was to go."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gifsplain.evaluate import cases, config, counterfactual, tables
+from gifsplain.evaluate.config import Setup
+from gifsplain.evaluate.counterfactual import CounterfactualConfig
+from gifsplain.evaluate.experiments import perform
+from gifsplain.explain.methods import explain_with
+from gifsplain.explain.settings import Settings
+from gifsplain.models import wrap
+from gifsplain.models.protocols import Pair
+from gifsplain.types import Explanation, Stop
+
+from .tiny import SIZE, TARGETS, TinyAutoencoder, tiny_images, tiny_pair
+
+World = Callable[..., Setup]
+NEEDS_A_CHANGE = ["l1", "ssim", "changed", "other_targets", "perceptual", "cout", "oracle_agrees"]
+
+
+class Constant(nn.Module):
+    """Says 0.88 (a logit of 2) of every image."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 0 * x.mean((1, 2, 3))[:, None] + torch.full((1, len(TARGETS)), 2.0)
+
+
+def constant_pair() -> Pair:
+    model = wrap.classifier(Constant(), name="constant", targets=TARGETS, size=SIZE)
+    return wrap.pair(model, wrap.autoencoder(TinyAutoencoder(), name="tiny-ae", size=SIZE))
+
+
+def explained(pair: Pair, settings: Settings, count: int = 3) -> list[Explanation]:
+    pictures = cases.as_pictures(tiny_images(count), [str(n) for n in range(count)])
+    return explain_with("latentshift", pair, pictures, ["Mass"], settings)
+
+
+def test_a_method_that_finds_nothing_is_not_the_nearest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = {"one": constant_pair(), "two": tiny_pair(5)}
+    monkeypatch.setattr(config, "load_models", lambda name, autoencoder, *, resize=False: pairs[name])
+    setup = world(targets=("Mass",), methods=("latentshift",), classifiers=("one", "two"))
+    result = perform("counterfactual", CounterfactualConfig(setup, "two", "two", steps=4))
+    rows = result.rows.set_index("classifier")
+    assert (rows.loc["one", "stop"] == "zero_gradient").all()
+    assert rows.loc["one", NEEDS_A_CHANGE].isna().all(axis=None)
+    assert (rows.loc["one", ["valid", "oracle_change"]] == 0).all(axis=None)
+    assert rows.loc["two", ["l1", "cout"]].notna().all(axis=None)
+    summary = result.summary.set_index("classifier")
+    assert summary.loc["one", "n"] == summary.loc["one", "valid_n"] == 3
+    assert summary.loc["one", "cout_n"] == summary.loc["one", "l1_n"] == 0
+    assert summary.loc["two", "cout_n"] == 3
+
+
+def test_means_say_over_how_many_results_they_were_taken() -> None:
+    rows = pd.DataFrame(
+        {"classifier": "one", "method": "latentshift", "target": "Mass", "case": list("abc"), "patient": list("abc"),
+         "valid": [1.0, 0.0, 0.0], "l1": [0.2, 0.4, np.nan], "flipped": np.nan}
+    )  # fmt: skip
+    summary = counterfactual.summarise(rows)
+    (found,) = summary.to_dict("records")
+    assert (found["l1"], found["l1_n"], found["valid_n"]) == (pytest.approx(0.3), 2, 3)
+    shown = tables.counterfactual(summary).set_index("measure")["one / latentshift"]
+    assert shown[["n", "valid", "l1", "flipped"]].tolist() == ["3", "0.333", "0.300 (2)", "–"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "falls"),
+    [(Settings(frames=5, drop=0.1), True), (Settings(frames=5, drop=0.0), False),
+     (Settings(frames=5, strengths=(0.0, 0.5)), False), (Settings(frames=5, strengths=(-0.5, 0.5)), True)],
+)  # fmt: skip
+def test_the_wanted_change_is_a_fall_unless_only_a_rise_was_searched(settings: Settings, falls: bool) -> None:
+    for one in explained(tiny_pair(), settings):
+        assert counterfactual.wants_fall(one) == falls
+
+
+def test_a_fall_that_was_searched_and_not_found_is_still_the_wanted_change() -> None:
+    """As `Explanation.stop` decides it: only a score without room for a fall leaves the rise."""
+    (one,) = explained(tiny_pair(), Settings(frames=5, drop=0.0), count=1)
+    assert one.counterfactual > one.baseline
+    for stop, falls in ((Stop.PIXEL_LIMIT, True), (Stop.TURNED, True), (Stop.SCORE_BOUND, False)):
+        tried = replace(one, stop_lower=stop)
+        assert counterfactual.wants_fall(tried) == falls == (tried.stop is tried.stop_lower)
