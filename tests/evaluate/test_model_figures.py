@@ -132,5 +132,7 @@ def test_sheets_show_marked_cases_first(world: World) -> None:
     height = first.shape[0] // 2
     assert first.shape[1] == 5 * (height - sheets.TITLE)
     assert (first == (255, 220, 0)).all(axis=2).any()  # an expert's mark
+    setup.box_file.write_text("path,label,x,y,w,h\n")
+    setup.manifest.write_text(setup.manifest.read_text().replace("Mass", "Heart"))
     with pytest.raises(InputError, match="no case of the targets"):
-        sheets.run(sheets.SheetsConfig(world(split="test", targets=("Heart",), limit=1), images=0))
+        sheets.run(sheets.SheetsConfig(setup))

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from gifsplain.errors import InputError
+from gifsplain.errors import InputError, TargetError
 from gifsplain.evaluate import directions, directions_cost, directions_report, directions_verdict
 from gifsplain.evaluate.movers import OwnMover, StepMover
 from gifsplain.explain import fits
@@ -139,9 +139,9 @@ def test_own_eigenvectors_of_a_linear_decoder_are_those_of_the_affine_map(measur
 
 def test_targets_can_be_chosen_and_unknown_ones_are_refused(pair):
     images = pair.autoencoder.decode(planted.latents(20))
-    plan = dataclasses.replace(PLAN, targets=("other",), attfind_images=0, local=0)
+    plan = dataclasses.replace(PLAN, targets=("OTHER",), attfind_images=0, local=0)
     assert {t.target for t in directions.measure(pair, images[:8], images[8:], plan).tried} == {"other"}
-    with pytest.raises(InputError, match="no target Mass"):
+    with pytest.raises(TargetError, match="no target 'Mass'; it has wanted, other"):
         directions.measure(pair, images[:8], images[8:], dataclasses.replace(plan, targets=("Mass",)))
 
 

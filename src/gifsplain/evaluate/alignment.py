@@ -40,10 +40,9 @@ def relative_change(before: float, after: float, base_before: float, base_after:
 
 def run(config: AlignmentConfig, progress: parts.Progress | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One row a case, base, and reacting classifier and target, with the whole path; and the matrix in long form."""
+    pairs = {name: config.setup.load(name) for name in config.setup.classifiers}
+    config = replace(config, setup=config.setup.spelt(pairs))
     setup = config.setup
-    pairs = {name: setup.load(name) for name in setup.classifiers}
-    folder = setup.out / "alignment"
-    parts.claim(folder, config, [pair_identity(pair) for pair in pairs.values()])
     pool = cases.load_cases(setup)
     units = [
         parts.Unit((name, target), case.key, case)
@@ -52,6 +51,9 @@ def run(config: AlignmentConfig, progress: parts.Progress | None = None) -> tupl
         if target in pair.targets
         for case in cases.draw(cases.shown(setup, pool, target), setup.limit, setup.seed)
     ]
+    cases.refuse_none(setup, units)
+    folder = setup.out / "alignment"
+    parts.claim(folder, config, [pair_identity(pair) for pair in pairs.values()])
     settings = replace(setup.settings, drop=config.drop)
 
     def compute(group: Sequence[parts.Unit]) -> list[list[parts.Row]]:
@@ -68,7 +70,7 @@ def run(config: AlignmentConfig, progress: parts.Progress | None = None) -> tupl
         return [_reactions(one, pairs, head) for one, head in zip(explained, shared, strict=True)]
 
     found = parts.run_parts(folder, units, compute, chunk=setup.batch, progress=progress)
-    return found.frame, summarise(found.frame, config.minimum) if len(found.frame) else pd.DataFrame()
+    return found.some(), summarise(found.frame, config.minimum)
 
 
 def _reactions(found: Explanation, pairs: Mapping[str, Pair], shared: parts.Row) -> list[parts.Row]:

@@ -70,6 +70,10 @@ def load_cases(setup: Setup, *, split: str | None = None) -> list[Case]:
     if "split" in table and wanted != "all":
         table = table[table["split"] == wanted]
     if setup.sources:
+        if "source" not in table:
+            raise InputError(
+                f"{setup.manifest} has no column source to look for {', '.join(setup.sources)} in; leave it out"
+            )
         table = table[table["source"].isin(setup.sources)]
     for condition in setup.where:
         column, _, value = condition.partition("=")
@@ -147,6 +151,20 @@ def marked(setup: Setup, cases: Sequence[Case], target: str) -> list[Case]:
 def shown(setup: Setup, cases: Sequence[Case], target: str) -> list[Case]:
     """The cases with the finding: those that an expert marked where there are any, so that experiments share them."""
     return marked(setup, cases, target) or [case for case in cases if case.has(target)]
+
+
+def refuse_none(setup: Setup, found: Sequence[object], kind: str = "with the finding") -> None:
+    """Refuse an experiment without any case.
+
+    Raises:
+        InputError: When nothing was found.
+    """
+    if not found:
+        targets = ", ".join(setup.targets) or "any target"
+        raise InputError(
+            f"{setup.manifest}: expected cases {kind} for {targets}, got none in split {setup.split!r} of "
+            f"{', '.join(setup.sources) or 'all sources'}; choose other targets, another split or source"
+        )
 
 
 def draw(cases: Sequence[Case], limit: int, seed: int) -> list[Case]:

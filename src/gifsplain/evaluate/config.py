@@ -5,12 +5,14 @@ import hashlib
 import json
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from gifsplain.errors import ConfigurationError, InputError
+from gifsplain.errors import ConfigurationError, InputError, TargetError
+from gifsplain.explain.run import target_index
 from gifsplain.explain.settings import Settings
 from gifsplain.models.load import load_models
 from gifsplain.models.protocols import Pair
@@ -82,6 +84,27 @@ class Setup:
     def load(self, classifier: str) -> Pair:
         """One of the classifiers with the autoencoder."""
         return load_models(classifier, self.autoencoder, resize=self.resize)
+
+    def spelt(self, pairs: Mapping[str, Pair]) -> "Setup":
+        """The same with targets as the classifiers spell them; upper and lower case do not matter.
+
+        One of several classifiers may lack a target that another has.
+
+        Raises:
+            TargetError: When no classifier has one of them, or its head was never trained.
+        """
+        names: list[str] = []
+        for target in self.targets:
+            found, errors = [], []
+            for pair in pairs.values():
+                try:
+                    found.append(pair.targets[target_index(pair.classifier.card, target)])
+                except TargetError as error:
+                    errors.append(error)
+            if not found:
+                raise errors[0]
+            names += found
+        return dataclasses.replace(self, targets=tuple(dict.fromkeys(names)))
 
 
 def plain(value: Any) -> Any:

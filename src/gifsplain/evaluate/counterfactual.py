@@ -1,7 +1,7 @@
 """`evaluate counterfactual`: one table over methods of how good their counterfactuals and maps are."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -43,14 +43,14 @@ class CounterfactualConfig:
 
 def run(config: CounterfactualConfig, progress: parts.Progress | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One row a case, target and method, and the summary table over methods."""
+    pairs = {name: config.setup.load(name) for name in config.setup.classifiers}
+    config = replace(config, setup=config.setup.spelt(pairs))
     setup = config.setup
-    pairs = {name: setup.load(name) for name in setup.classifiers}
     folder = setup.out / "counterfactual"
     size = next(iter(pairs.values())).classifier.card.size
     names = dict.fromkeys(name for name in (config.oracle, config.perceptual) if name)
     others = {name: resized(load_classifier(name), size) for name in names}
     weights = [pair_identity(pair) for pair in pairs.values()]
-    parts.claim(folder, config, [*weights, *map(identity, others.values())])
     pool = cases.load_cases(setup)
     units = [
         parts.Unit((name, target, method), case.key, case)
@@ -61,12 +61,14 @@ def run(config: CounterfactualConfig, progress: parts.Progress | None = None) ->
         for rank, case in enumerate(cases.draw(cases.shown(setup, pool, target), setup.limit, setup.seed))
         if setup.reaches(method, rank)
     ]
+    cases.refuse_none(setup, units)
+    parts.claim(folder, config, [*weights, *map(identity, others.values())])
 
     def compute(group: Sequence[parts.Unit]) -> list[list[parts.Row]]:
         return _rows(config, pairs[group[0].group[0]], others, group)
 
     found = parts.run_parts(folder, units, compute, chunk=setup.batch, progress=progress)
-    return found.frame, summarise(found.frame) if len(found.frame) else pd.DataFrame()
+    return found.some(), summarise(found.frame)
 
 
 def _rows(

@@ -24,10 +24,9 @@ class CurvesConfig:
 
 def run(config: CurvesConfig, progress: parts.Progress | None = None) -> pd.DataFrame:
     """One row a classifier, target, case and strength: score, and the mean absolute change of the frame."""
+    pairs = {name: config.setup.load(name) for name in config.setup.classifiers}
+    config = replace(config, setup=config.setup.spelt(pairs))
     setup = config.setup
-    pairs = {name: setup.load(name) for name in setup.classifiers}
-    folder = setup.out / "curves"
-    parts.claim(folder, config, [pair_identity(pair) for pair in pairs.values()])
     pool = cases.load_cases(setup)
     settings = replace(
         setup.settings, strengths=(-config.reach, config.reach), frames=config.points, batch=max(setup.batch, 8)
@@ -39,6 +38,9 @@ def run(config: CurvesConfig, progress: parts.Progress | None = None) -> pd.Data
         if target in pair.targets
         for case in cases.draw(cases.shown(setup, pool, target), setup.limit, setup.seed)
     ]
+    cases.refuse_none(setup, units)
+    folder = setup.out / "curves"
+    parts.claim(folder, config, [pair_identity(pair) for pair in pairs.values()])
 
     def compute(group: Sequence[parts.Unit]) -> list[list[parts.Row]]:
         """Rows of some cases of one group."""
@@ -57,7 +59,7 @@ def run(config: CurvesConfig, progress: parts.Progress | None = None) -> pd.Data
             )  # fmt: skip
         return rows
 
-    return parts.run_parts(folder, units, compute, chunk=setup.batch, progress=progress).frame
+    return parts.run_parts(folder, units, compute, chunk=setup.batch, progress=progress).some()
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from gifsplain.errors import InputError
 from gifsplain.evaluate.movers import Codes, CoordinateMover, Mover, Moves, OwnMover, StepMover
 from gifsplain.explain import attfind, directions, eigenfind, fits
 from gifsplain.explain.effects import Aim, Ranked, Table, decode_scores, measure_table, merge_aims, rank_greedily
+from gifsplain.explain.run import target_index
 from gifsplain.models.protocols import Pair
 from gifsplain.models.styleex import StyleModel
 from gifsplain.types import Images, Latents
@@ -51,12 +52,10 @@ class DirectionsPlan:
     seed: int = 0
     batch: int = 128
 
-    def chosen(self, known: Sequence[str]) -> tuple[str, ...]:
-        """The targets that are measured; one that the classifier lacks is refused."""
-        missing = [target for target in self.targets if target not in known]
-        if missing:
-            raise InputError(f"the classifier has no target {', '.join(missing)}; it has {', '.join(known)}")
-        return self.targets or tuple(known)
+    def chosen(self, pair: Pair) -> tuple[str, ...]:
+        """The targets that are measured, as the classifier spells them; one that it lacks is refused by name."""
+        places = [target_index(pair.classifier.card, target) for target in self.targets]
+        return tuple(dict.fromkeys(pair.targets[place] for place in places)) or pair.targets
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ def measure(
     for item in _searched(pair, chosen, z, plan):
         found.append(item)
         costs.append(item.cost)
-        for target in plan.chosen(pair.targets):
+        for target in plan.chosen(pair):
             ranking = item.rank(item.table, pair.targets.index(target))
             tried += stage.try_moves(item.method, target, item.mover, ranking, item.label)
         done(item.method)
@@ -208,7 +207,7 @@ def _single(pair: Pair, chosen: Latents, held: Latents, plan: DirectionsPlan) ->
     w_dim = _w_dim(pair, chosen)
     sigma = common_spread(chosen, w_dim)
     started = time.perf_counter()
-    targets = plan.chosen(pair.targets)
+    targets = plan.chosen(pair)
     learnt = fits.target_directions(pair, chosen, settings, targets=targets)
     seconds = (time.perf_counter() - started) / max(1, len(learnt))
     for name, by_target in learnt.items():
@@ -243,7 +242,7 @@ def _local(pair: Pair, held: Latents, plan: DirectionsPlan) -> Iterator[_Unranke
     slopes = torch.cat([table.moved[:, :, 1] - table.moved[:, :, 0] for table in tables])  # n k t
     gradients = len(held) * plan.local * (3 * rounds + 2)
     cost: Cost | None = Cost("eigenfind-local", len(held), forwards, gradients, time.perf_counter() - started)
-    for target in plan.chosen(pair.targets):
+    for target in plan.chosen(pair):
         slope = slopes[:, :, pair.targets.index(target)]
         order = slope.abs().argsort(1, descending=True)[:, : plan.kept]
         chosen = torch.stack([steps[i, order[i]] for i in range(len(held))])

@@ -72,7 +72,7 @@ def run(config: DirectionsConfig, done: Callable[[str], None] = lambda step: Non
     )  # fmt: skip
     rows = complete(directions.case_rows(measured.tried))
     rows["patient"] = [held[i].patient for i in rows["image"]]
-    quality = directions_cost.quality_rows(measured.found, measured.stage, config.plan.chosen(pair.targets))
+    quality = directions_cost.quality_rows(measured.found, measured.stage, config.plan.chosen(pair))
     done("costs at equal quality")
     report = make(rows, measured.costs, quality)
     write(report, rows, quality, setup.out / "directions")

@@ -31,7 +31,10 @@ class DiscriminationConfig:
 
 
 def run(config: DiscriminationConfig, progress: parts.Progress | None = None) -> pd.DataFrame:
-    """AUC with interval for each classifier and target: classifier, target, auc, auc_low, auc_high, n, positives."""
+    """AUC with interval for each classifier and target: classifier, target, auc, auc_low, auc_high, n, positives.
+
+    Empty where no case has labels.
+    """
     setup = config.setup
     folder = setup.out / "discrimination"
     pairs = {name: setup.load(name) for name in setup.classifiers}
@@ -49,6 +52,8 @@ def run(config: DiscriminationConfig, progress: parts.Progress | None = None) ->
                 for unit, row in zip(group, scores, strict=True)]  # fmt: skip
 
     found = parts.run_parts(folder, units, compute, chunk=32, progress=progress)
+    if found.frame.empty:
+        return found.frame
     truth = {case.key: case for case in chosen}
     rows = []
     for name, table in found.frame.groupby("classifier"):

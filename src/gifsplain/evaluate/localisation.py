@@ -1,7 +1,7 @@
 """`evaluate overlap`: methods x classifiers x targets against experts' marks (tables 1, E.1) and controls."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -40,10 +40,9 @@ def run(config: OverlapConfig, progress: parts.Progress | None = None) -> tuple[
 
     Summary: mean, sd and interval of each measure, number of cases, AUC, and the mean IoU gained over each control.
     """
+    pairs = {name: config.setup.load(name) for name in config.setup.classifiers}
+    config = replace(config, setup=config.setup.spelt(pairs))
     setup = config.setup
-    pairs = {name: setup.load(name) for name in setup.classifiers}
-    folder = setup.out / "overlap"
-    parts.claim(folder, config, [pair_identity(pair) for pair in pairs.values()])
     splits = tuple(dict.fromkeys((setup.split, config.threshold_split)))
     everything = {split: cases.load_cases(setup, split=split) for split in splits}
     units = [
@@ -54,6 +53,9 @@ def run(config: OverlapConfig, progress: parts.Progress | None = None) -> tuple[
         for split in splits
         for rank, case in enumerate(cases.draw(cases.marked(setup, everything[split], target), setup.limit, setup.seed))
     ]
+    cases.refuse_none(setup, [unit for unit in units if unit.group[2] == setup.split], "with an expert's mark")
+    folder = setup.out / "overlap"
+    parts.claim(folder, config, [pair_identity(pair) for pair in pairs.values()])
     size = next(iter(pairs.values())).classifier.card.size
     priors = _priors(setup, config.prior_split, {unit.group[1] for unit in units}, size)
 
@@ -63,10 +65,10 @@ def run(config: OverlapConfig, progress: parts.Progress | None = None) -> tuple[
         return _rows(setup, pairs[name], group, priors.get(target, []))
 
     found = parts.run_parts(folder, units, compute, chunk=setup.batch, progress=progress)
-    if found.frame.empty:
-        return found.frame, pd.DataFrame()
+    rows = found.some()
+    parts.Parts(rows[rows["split"] == setup.split], found.failures).some()  # those that choose thresholds are no result
     auc = discrimination.run(discrimination.DiscriminationConfig(setup, config.auc_images))
-    return found.frame, summarise(found.frame, auc, split=setup.split, threshold_split=config.threshold_split)
+    return rows, summarise(rows, auc, split=setup.split, threshold_split=config.threshold_split)
 
 
 def _priors(setup: Setup, split: str, targets: set[str], size: int) -> dict[str, Prior]:

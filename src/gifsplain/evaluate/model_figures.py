@@ -54,6 +54,8 @@ def run(config: ModelFiguresConfig, progress: parts.Progress | None = None) -> t
     if len(setup.classifiers) != 1:
         raise InputError(f"evaluate models measures one pair at a time, got {len(setup.classifiers)} classifiers")
     pair = setup.load(setup.classifiers[0])
+    config = replace(config, setup=setup.spelt({setup.classifiers[0]: pair}))
+    setup = config.setup
     folder = setup.out / "models"
     parts.claim(folder, config, [identity(pair.classifier), identity(pair.autoencoder)])
     own = cases.load_cases(setup)
@@ -63,7 +65,7 @@ def run(config: ModelFiguresConfig, progress: parts.Progress | None = None) -> t
     units = [parts.Unit(("images",), case.key, case) for case in everything]
     rows = parts.run_parts(
         folder / "images", units, lambda group: _image_rows(pair, group), chunk=max(16, setup.batch), progress=progress
-    ).frame
+    ).some()
     facts = cases.read_table(setup.manifest, ("path",)).replace("", np.nan).drop_duplicates("path").set_index("path")
     columns = [name for name in ("source", "view", "sex", "age") if name in facts]
     rows = rows.join(facts[columns], on="case")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from gifsplain.errors import ConfigurationError, GifsplainError
+from gifsplain.errors import ConfigurationError, GifsplainError, InputError
 from gifsplain.evaluate.config import digest, plain
 from gifsplain.io.files import safe_name, sha256_bytes, write_text
 
@@ -49,6 +49,17 @@ class Parts:
 
     frame: pd.DataFrame
     failures: tuple[Failure, ...] = ()
+
+    def some(self) -> pd.DataFrame:
+        """The rows of an experiment that says nothing without any.
+
+        Raises:
+            InputError: When there is none, with the first reason.
+        """
+        if self.frame.empty:
+            reason = f"; the first failed: {self.failures[0].error}" if self.failures else ""
+            raise InputError(f"expected a result of one case at least, got none{reason}")
+        return self.frame
 
 
 def claim(folder: Path, config: object, models: Sequence[str] = ()) -> None:

@@ -42,10 +42,9 @@ def run(config: RandomisationConfig, progress: parts.Progress | None = None) -> 
 
     The efficient kind has `rise` instead: the relative rise of complexity.
     """
+    pairs = {name: config.setup.load(name) for name in config.setup.classifiers}
+    config = replace(config, setup=config.setup.spelt(pairs))
     setup = config.setup
-    pairs = {name: setup.load(name) for name in setup.classifiers}
-    folder = setup.out / "randomisation"
-    parts.claim(folder, config, [pair_identity(pair) for pair in pairs.values()])
     pool = cases.load_cases(setup)
     units = [
         parts.Unit((name, target), case.key, (case, rank))
@@ -54,11 +53,14 @@ def run(config: RandomisationConfig, progress: parts.Progress | None = None) -> 
         if target in pair.targets
         for rank, case in enumerate(cases.draw(cases.shown(setup, pool, target), setup.limit, setup.seed))
     ]
+    cases.refuse_none(setup, units)
+    folder = setup.out / "randomisation"
+    parts.claim(folder, config, [pair_identity(pair) for pair in pairs.values()])
 
     def compute(group: Sequence[parts.Unit]) -> list[list[parts.Row]]:
         return _rows(config, pairs[group[0].group[0]], group)
 
-    return parts.run_parts(folder, units, compute, chunk=setup.batch, progress=progress).frame
+    return parts.run_parts(folder, units, compute, chunk=setup.batch, progress=progress).some()
 
 
 def _rows(config: RandomisationConfig, pair: Pair, group: Sequence[parts.Unit]) -> list[list[parts.Row]]:
@@ -127,6 +129,7 @@ def _draw(
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation over images for each classifier, target, method, kind and depth."""
     keys = ["classifier", "target", "method", "kind", "randomised"]
-    value = rows["similarity"].where(rows["kind"] != "efficient", rows.get("rise"))
+    either = rows.reindex(columns=["similarity", "rise"])
+    value = either["similarity"].where(rows["kind"] != "efficient", either["rise"])
     table = rows[keys].assign(value=value).groupby(keys, sort=False)["value"]
     return table.agg(mean="mean", sd=lambda v: float(np.std(v)), n="count").reset_index()

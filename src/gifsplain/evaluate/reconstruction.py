@@ -1,7 +1,7 @@
 """`evaluate reconstruction`: what the autoencoder alone does to the score (Cohen 2021, appendix K, table K.1)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 import torch
@@ -21,10 +21,9 @@ class ReconstructionConfig:
 
 def run(config: ReconstructionConfig, progress: parts.Progress | None = None) -> pd.DataFrame:
     """One row a classifier, case and target: label, score of the image, score of its reconstruction, mean error."""
+    pairs = {name: config.setup.load(name) for name in config.setup.classifiers}
+    config = replace(config, setup=config.setup.spelt(pairs))
     setup = config.setup
-    pairs = {name: setup.load(name) for name in setup.classifiers}
-    folder = setup.out / "reconstruction"
-    parts.claim(folder, config, [pair_identity(pair) for pair in pairs.values()])
     pool = [case for case in cases.load_cases(setup) if case.labelled]
     wanted = {
         (target, sign): {
@@ -35,6 +34,9 @@ def run(config: ReconstructionConfig, progress: parts.Progress | None = None) ->
     }
     used = set().union(*wanted.values())
     units = [parts.Unit((name,), case.key, case) for name in pairs for case in pool if case.key in used]
+    cases.refuse_none(setup, units, "with labels")
+    folder = setup.out / "reconstruction"
+    parts.claim(folder, config, [pair_identity(pair) for pair in pairs.values()])
 
     def compute(group: Sequence[parts.Unit]) -> list[list[parts.Row]]:
         """Rows of some images with one classifier."""
@@ -56,7 +58,7 @@ def run(config: ReconstructionConfig, progress: parts.Progress | None = None) ->
             for i, unit in enumerate(group)
         ]  # fmt: skip
 
-    return parts.run_parts(folder, units, compute, chunk=max(setup.batch, 16), progress=progress).frame
+    return parts.run_parts(folder, units, compute, chunk=max(setup.batch, 16), progress=progress).some()
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:

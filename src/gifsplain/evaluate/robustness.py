@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 import torch
@@ -48,10 +48,9 @@ def run(config: RobustnessConfig, progress: parts.Progress | None = None) -> pd.
 
     Spearman and top-tenth IoU with the undisturbed map, IoU with the mark, and the score.
     """
+    pairs = {name: config.setup.load(name) for name in config.setup.classifiers}
+    config = replace(config, setup=config.setup.spelt(pairs))
     setup = config.setup
-    pairs = {name: setup.load(name) for name in setup.classifiers}
-    folder = setup.out / "robustness"
-    parts.claim(folder, config, [pair_identity(pair) for pair in pairs.values()])
     pool = cases.load_cases(setup)
     units = [
         parts.Unit((name, target), case.key, case)
@@ -60,11 +59,14 @@ def run(config: RobustnessConfig, progress: parts.Progress | None = None) -> pd.
         if target in pair.targets
         for case in cases.draw(cases.marked(setup, pool, target), setup.limit, setup.seed)
     ]
+    cases.refuse_none(setup, units, "with an expert's mark")
+    folder = setup.out / "robustness"
+    parts.claim(folder, config, [pair_identity(pair) for pair in pairs.values()])
 
     def compute(group: Sequence[parts.Unit]) -> list[list[parts.Row]]:
         return _rows(config, pairs[group[0].group[0]], group)
 
-    return parts.run_parts(folder, units, compute, chunk=setup.batch, progress=progress).frame
+    return parts.run_parts(folder, units, compute, chunk=setup.batch, progress=progress).some()
 
 
 def _rows(config: RobustnessConfig, pair: Pair, group: Sequence[parts.Unit]) -> list[list[parts.Row]]:

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -56,9 +56,11 @@ def run(config: SheetsConfig) -> list[Path]:
         raise InputError(
             f"sheets need a method that draws a sweep, such as latentshift; got {', '.join(setup.methods)}"
         )
-    for classifier in setup.classifiers:
-        pair = setup.load(classifier)
-        for target in setup.targets or pair.targets:
+    pairs = {name: setup.load(name) for name in setup.classifiers}
+    config = replace(config, setup=setup.spelt(pairs))
+    setup = config.setup
+    for classifier, pair in pairs.items():
+        for target in [name for name in setup.targets or pair.targets if name in pair.targets]:
             drawn = list(islice(_rows(config, pair, method, target), config.images))
             for number, sheet in enumerate(_portions(drawn, config.rows), start=1):
                 path = setup.out / "sheets" / f"{safe_name(classifier)}-{safe_name(target)}-{number}.png"

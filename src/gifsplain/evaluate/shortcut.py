@@ -111,7 +111,7 @@ def run(config: ShortcutConfig, progress: parts.Progress | None = None) -> tuple
         kind, rate = group[0].group
         return _rows(world(kind), float(rate), classifier(kind, float(rate)), index=[unit.payload for unit in group])
 
-    found = parts.run_parts(folder, units, compute, chunk=setup.batch, progress=progress).frame
+    found = parts.run_parts(folder, units, compute, chunk=setup.batch, progress=progress).some()
     return found, summarise(found)
 
 
