@@ -1,14 +1,17 @@
 """`evaluate directions` and the pages, on models in which the answer is known."""
 
 import dataclasses
+import json
 import math
 
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
-from gifsplain.errors import InputError, TargetError
-from gifsplain.evaluate import directions, directions_cost, directions_report, directions_verdict
+from gifsplain.errors import ConfigurationError, InputError, TargetError
+from gifsplain.evaluate import config, directions, directions_cost, directions_report, directions_verdict
+from gifsplain.evaluate.config import Setup
 from gifsplain.evaluate.movers import OwnMover, StepMover
 from gifsplain.explain import fits
 from gifsplain.explain.methods import METHODS, explain_with
@@ -117,7 +120,9 @@ def test_report_is_written_with_ratios_and_words(measured, tmp_path):
     rows = directions.case_rows(measured.tried)
     rows["patient"] = rows["image"].astype(str)
     quality = directions_cost.quality_rows(measured.found, measured.stage, ("wanted", "other"), limit=0.1)
-    report = directions_report.make(rows, measured.costs, quality)
+    report = directions_report.make(rows, measured.costs, quality, kept=PLAN.kept)
+    legend = {text.get_text() for text in report.figure.legends[0].get_texts()}
+    assert {"pca, any of 3", "eigenfind, any of 3", "gradient"} <= legend
     directions_report.write(report, rows, quality, tmp_path)
     ratio = report.costs.set_index("method").loc["attfind", "forwards_by_eigenfind"]
     assert ratio == pytest.approx((1 + 2 * 8) / (1 + 2 * 6))
@@ -309,10 +314,42 @@ def test_pages_refuse_a_method_without_directions(pair, tmp_path):
         direction_pages.write_pages(pair, torch.rand(1, 1, 4, 4), "latentshift", ("wanted",), tmp_path)
 
 
-def test_same_split_for_both_is_refused(tmp_path):
-    from gifsplain.evaluate.config import Setup
+@pytest.fixture
+def setup(pair, tmp_path, monkeypatch):
+    """A manifest of 36 drawn pictures, and the planted pair under the name `planted`."""
+    rows = ["path,labels,split"]
+    for n, image in enumerate(pair.autoencoder.decode(planted.latents(36)).clamp(0, 1)):
+        Image.fromarray((image[0] * 255).round().byte().numpy()).save(tmp_path / f"{n}.png")
+        rows.append(f"{n}.png,,{'val' if n < 24 else 'test'}")
+    (tmp_path / "m.csv").write_text("\n".join(rows) + "\n")
+    card = dataclasses.replace(pair.classifier.card, sha256="f" * 64)
+    named = dataclasses.replace(pair, classifier=dataclasses.replace(pair.classifier, card=card))
+    monkeypatch.setattr(config, "load_models", lambda *names, resize=False: named)
+    return Setup(
+        tmp_path / "m.csv", tmp_path / "out", classifiers=("planted",), split="test", seed=4, targets=("WANTED",)
+    )
 
-    config = directions_report.DirectionsConfig(Setup(tmp_path / "m.csv", tmp_path, split="val"))
+
+def test_a_run_says_what_it_measured_and_claims_its_folder(setup):
+    plan = dataclasses.replace(PLAN, attfind_images=0, local=0, kept=2, strengths=(4.0,), targets=("Wanted",))
+    directions_report.run(directions_report.DirectionsConfig(setup, plan))
+    folder = setup.out / "directions"
+    said = json.loads((folder / "config.json").read_text())
+    assert (said["config"]["setup"]["seed"], said["config"]["setup"]["split"]) == (4, "test")
+    assert said["config"]["setup"]["classifiers"] == ["planted"] and "f" * 64 in said["models"]
+    assert said["config"]["selection_split"] == "val" and said["config"]["plan"]["kept"] == 2
+    assert said["config"]["plan"]["targets"] == said["config"]["setup"]["targets"] == ["wanted"]
+    other = directions_report.DirectionsConfig(setup, dataclasses.replace(plan, kept=1))
+    before = (folder / "rows.csv").read_bytes()
+    with pytest.raises(ConfigurationError, match=r"plan\.kept differ"):
+        directions_report.run(other)
+    assert (folder / "rows.csv").read_bytes() == before
+    with pytest.raises(InputError, match="one pair at a time, got 2"):
+        directions_report.run(directions_report.DirectionsConfig(dataclasses.replace(setup, classifiers=("a", "b"))))
+
+
+def test_same_split_for_both_is_refused(tmp_path):
+    same = directions_report.DirectionsConfig(Setup(tmp_path / "m.csv", tmp_path, split="val"))
     with pytest.raises(InputError, match="rank on val, explain on test"):
-        directions_report.run(config)
-    assert dataclasses.is_dataclass(config)
+        directions_report.run(same)
+    assert dataclasses.is_dataclass(same)

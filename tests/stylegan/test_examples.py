@@ -60,7 +60,7 @@ def test_results_become_the_page_and_the_card(load, tmp_path):
         ]
     )  # fmt: skip
     costs = [Cost("attfind", 1, 90, 0, 9.0), Cost("eigenfind", 1, 10, 0, 1.0)]
-    report = directions_report.make(rows(), costs, quality)
+    report = directions_report.make(rows(), costs, quality, kept=8)
     directions_report.write(report, rows(), quality, tmp_path / "directions")
     text = tables.directions(tmp_path)
     assert "3 held-out radiographs of 3 patients, 3 changes of side" in text

@@ -2,14 +2,23 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from gifsplain.errors import InputError
-from gifsplain.evaluate import bootstrap, cases, directions, directions_cost, directions_verdict, experiments, tables
+from gifsplain.evaluate import (
+    bootstrap,
+    cases,
+    directions,
+    directions_cost,
+    directions_verdict,
+    experiments,
+    parts,
+    tables,
+)
 from gifsplain.evaluate.config import Setup
 from gifsplain.evaluate.directions import Cost, DirectionsPlan
 from gifsplain.evaluate.selection import load_in_chunks
@@ -57,14 +66,21 @@ def run(config: DirectionsConfig, done: Callable[[str], None] = lambda step: Non
     """Measure and write OUT/directions/{rows,shares,costs,quality,equal}.csv, tables.md, words.txt and directions.png.
 
     Raises:
-        InputError: When both splits are the same: directions would be ranked on the images that they explain.
+        InputError: When both splits are the same: directions would be ranked on the images that they explain; or there is
+            more than one classifier.
+        ConfigurationError: When the folder holds results of another configuration or other weights.
     """
     setup = config.setup
     if config.selection_split == setup.split:
         raise InputError(f"selection and held-out split are both {setup.split!r}; rank on val, explain on test")
+    if len(setup.classifiers) != 1:
+        raise InputError(f"evaluate directions measures one pair at a time, got {len(setup.classifiers)} classifiers")
     pair = setup.load(setup.classifiers[0])
+    setup = setup.spelt({setup.classifiers[0]: pair})
+    config = replace(config, setup=setup, plan=replace(config.plan, targets=config.plan.chosen(pair)))
     chosen = cases.draw(cases.load_cases(setup, split=config.selection_split), config.selection, setup.seed)
     held = cases.draw(cases.load_cases(setup), setup.limit, setup.seed)
+    parts.claim(setup.out / "directions", config, [pair.classifier.card.sha256, pair.autoencoder.card.sha256])
     measured = directions.measure(
         pair, load_in_chunks(chosen, pair.autoencoder.card).to(pair.device),
         load_in_chunks(held, pair.autoencoder.card).to(pair.device),
@@ -74,7 +90,7 @@ def run(config: DirectionsConfig, done: Callable[[str], None] = lambda step: Non
     rows["patient"] = [held[i].patient for i in rows["image"]]
     quality = directions_cost.quality_rows(measured.found, measured.stage, config.plan.chosen(pair))
     done("costs at equal quality")
-    report = make(rows, measured.costs, quality)
+    report = make(rows, measured.costs, quality, kept=config.plan.kept)
     write(report, rows, quality, setup.out / "directions")
     return report
 
@@ -87,7 +103,7 @@ def complete(rows: pd.DataFrame) -> pd.DataFrame:
     return full.assign(explained=full["explained"].eq(True), change=full["change"].fillna(math.inf))
 
 
-def make(rows: pd.DataFrame, costs: Sequence[Cost], quality: pd.DataFrame) -> Report:
+def make(rows: pd.DataFrame, costs: Sequence[Cost], quality: pd.DataFrame, *, kept: int) -> Report:
     """Shares with intervals over patients, costs with the ratio to EigenFind, figure and words."""
     equal = directions_cost.equal_quality(directions_cost.quality_curve(quality))
     shares = summarise(rows)
@@ -98,7 +114,7 @@ def make(rows: pd.DataFrame, costs: Sequence[Cost], quality: pd.DataFrame) -> Re
         base = float(eigen[column].iloc[0] / eigen["images"].iloc[0]) if len(eigen) else math.nan
         table[f"{column}_by_eigenfind"] = per_image / base
     said = (*words(shares, table, equal), *directions_verdict.sentences(rows, directions_cost.LIMIT))
-    return Report(shares, table, equal, figure(shares), said)
+    return Report(shares, table, equal, figure(shares, kept), said)
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
@@ -130,8 +146,11 @@ def share_table(shares: pd.DataFrame, by: str) -> pd.DataFrame:
     return wide.reset_index().rename(columns={"row": "directions"})
 
 
-def figure(shares: pd.DataFrame) -> Figure:
-    """Share explained over the length in W, and over the change of the picture that was allowed."""
+def figure(shares: pd.DataFrame, kept: int) -> Figure:
+    """Share explained over the length in W, and over the change of the picture that was allowed.
+
+    `kept`: most directions of a ranking that an image may choose among.
+    """
     drawn = Figure(figsize=(10, 4.2), layout="constrained")
     left, right = drawn.subplots(1, 2, sharey=True)
     for axis, by, label in (
@@ -143,7 +162,7 @@ def figure(shares: pd.DataFrame) -> Figure:
             part = shares[(shares["method"] == method) & (shares["selection"] == selection) & (shares["by"] == by)]
             if part.empty or (by == "length" and method == "attfind"):
                 continue
-            label_text = method if selection == "best" else f"{method}, any of 8"
+            label_text = method if selection == "best" else f"{method}, any of {kept}"
             colour, line = COLOURS[method]
             axis.plot(
                 part["at"], part["share"], label=label_text, color=colour, linestyle=line, marker="o", markersize=3

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import pandas as pd
 
 from gifsplain.errors import ConfigurationError, GifsplainError, InputError
 from gifsplain.evaluate.config import digest, plain
+from gifsplain.explain import record
 from gifsplain.io.files import safe_name, sha256_bytes, write_text
 
 Row = dict[str, Any]
@@ -65,6 +66,9 @@ class Parts:
 def claim(folder: Path, config: object, models: Sequence[str] = ()) -> None:
     """Make `folder` belong to `config`, or check that it does already.
 
+    `config.json` also lists the versions of gifsplain and torch that worked on it: going on with others is said in the log,
+    not refused.
+
     Args:
         folder: Made when missing.
         config: Any frozen dataclass.
@@ -75,9 +79,9 @@ def claim(folder: Path, config: object, models: Sequence[str] = ()) -> None:
         ConfigurationError: When the folder was begun with something else, or nothing tells whether it was.
     """
     described = {"config": plain(config), "models": list(models), "hash": digest([plain(config), list(models)])}
-    path = folder / "config.json"
+    path, now = folder / "config.json", {name: record.versions()[name] for name in ("gifsplain", "torch")}
     if not path.exists():
-        write_text(path, json.dumps(described, indent=1, sort_keys=True))
+        write_text(path, _json({**described, "versions": [now]}))
         return
     found = json.loads(path.read_text(encoding="utf-8"))
     if found.get("hash") != described["hash"]:
@@ -90,6 +94,18 @@ def claim(folder: Path, config: object, models: Sequence[str] = ()) -> None:
             f"{folder} holds results, and a model without checksum and network cannot be told from the one that made them; "
             "choose another --out or remove it, or wrap the model's nn.Module with models.wrap"
         )
+    before = found.get("versions", [dict.fromkeys(now, "unknown")])
+    if now not in before:
+        _log.warning("%s holds results of %s; it goes on with %s", folder, _words(before[-1]), _words(now))
+        write_text(path, _json({**found, "versions": [*before, now]}))
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, indent=1, sort_keys=True)
+
+
+def _words(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def _differences(old: Any, new: Any, place: str = "") -> str:

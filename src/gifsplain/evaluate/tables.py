@@ -102,8 +102,9 @@ def rounded(frame: Frame, digits: int = 3) -> Frame:
 
 def counterfactual(summary: Frame) -> Frame:
     """Measures down, methods across; how many results a mean was taken over stands behind it where that is not all."""
-    shown = rounded(summary.drop(columns=[c for c in summary if str(c).endswith(("_low", "_high", "_n"))]))
-    for measure in shown.columns.intersection([c.removesuffix("_n") for c in summary if str(c).endswith("_n")]):
+    names = [str(column) for column in summary]
+    shown = rounded(summary.drop(columns=[name for name in names if name.endswith(("_low", "_high", "_n"))]))
+    for measure in [name.removesuffix("_n") for name in names if name.endswith("_n")]:
         counts = zip(shown[measure], summary[f"{measure}_n"], summary["n"], strict=True)
         shown[measure] = [f"{text} ({count})" if 0 < count < n else text for text, count, n in counts]
     turned = shown.set_index(["classifier", "method"]).T.reset_index(names="measure")
