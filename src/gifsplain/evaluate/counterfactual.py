@@ -122,7 +122,7 @@ def changes(explanation: Explanation) -> bool:
 
     Where it is not, nothing was found: how near it is to the unchanged frame says nothing about a method.
     """
-    return not torch.equal(explanation.frames[explanation.counterfactual], explanation.frames[explanation.baseline])
+    return not torch.equal(explanation.frames[explanation.counterfactual], explanation.baseline_frame)
 
 
 def wants_fall(explanation: Explanation) -> bool:
@@ -139,12 +139,12 @@ def counterfactual_measures(explanation: Explanation, drop: float, tolerance: fl
 
     Proximity, sparsity and what else changed are nan where nothing changed.
     """
-    base, cf = explanation.frames[explanation.baseline], explanation.frames[explanation.counterfactual]
-    before, after = (float(explanation.frame_scores[i]) for i in (explanation.baseline, explanation.counterfactual))
+    base, cf = explanation.baseline_frame, explanation.frames[explanation.counterfactual]
+    before, after = explanation.baseline_score, float(explanation.frame_scores[explanation.counterfactual])
     path = explanation.frame_scores.numpy().astype(float)
     own = explanation.targets.index(explanation.target)
     others = [t for t in range(len(explanation.targets)) if t != own]
-    moved = explanation.target_scores[explanation.counterfactual] - explanation.target_scores[explanation.baseline]
+    moved = explanation.target_scores[explanation.counterfactual] - explanation.baseline_scores
     changed = changes(explanation)
     return {
         "stop": explanation.stop.value,
@@ -169,7 +169,7 @@ def _with_models(
 
     COUT, agreement and perceptual distance are nan where nothing changed.
     """
-    base, cf = explanation.frames[explanation.baseline], explanation.frames[explanation.counterfactual]
+    base, cf = explanation.baseline_frame, explanation.frames[explanation.counterfactual]
     score, lowered, changed = _score(pair.classifier, explanation.target), wants_fall(explanation), changes(explanation)
     cout = quality.cout(base, cf, score, lowered=lowered, steps=config.steps) if changed else float("nan")
     row: parts.Row = {"cout": cout}
@@ -190,7 +190,7 @@ def _second_opinion(oracle: Classifier, explanation: Explanation) -> parts.Row:
     """Whether another classifier says the same of the counterfactual (Hvilshoj 2021), and how far it moved."""
     if explanation.target not in oracle.card.targets:
         return {"oracle_agrees": float("nan"), "oracle_change": float("nan")}
-    ends = explanation.frames[[explanation.baseline, explanation.counterfactual]]
+    ends = torch.stack([explanation.baseline_frame, explanation.frames[explanation.counterfactual]])
     before, after = _score(oracle, explanation.target)(ends).tolist()
     mine = float(explanation.frame_scores[explanation.counterfactual])
     agrees = float((after >= 0.5) == (mine >= 0.5)) if changes(explanation) else float("nan")

@@ -23,6 +23,7 @@ from gifsplain.evaluate.config import Setup
 from gifsplain.evaluate.directions import Cost, DirectionsPlan
 from gifsplain.evaluate.selection import load_in_chunks
 from gifsplain.io.files import write_bytes, write_text
+from gifsplain.models.identity import identity
 
 COLOURS = {
     "attfind": ("#0072b2", "-"),
@@ -80,7 +81,7 @@ def run(config: DirectionsConfig, done: Callable[[str], None] = lambda step: Non
     config = replace(config, setup=setup, plan=replace(config.plan, targets=config.plan.chosen(pair)))
     chosen = cases.draw(cases.load_cases(setup, split=config.selection_split), config.selection, setup.seed)
     held = cases.draw(cases.load_cases(setup), setup.limit, setup.seed)
-    parts.claim(setup.out / "directions", config, [pair.classifier.card.sha256, pair.autoencoder.card.sha256])
+    parts.claim(setup.out / "directions", config, [identity(pair.classifier), identity(pair.autoencoder)])
     measured = directions.measure(
         pair, load_in_chunks(chosen, pair.autoencoder.card).to(pair.device),
         load_in_chunks(held, pair.autoencoder.card).to(pair.device),
