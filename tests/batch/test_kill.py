@@ -115,6 +115,18 @@ def test_a_worker_that_dies_is_started_again(folder: Path) -> None:
     assert_complete(folder)
 
 
+def test_workers_that_cannot_load_their_models_are_no_success(folder: Path) -> None:
+    done = subprocess.run(
+        command(folder, "--workers", "2", autoencoder="tiny_batch:unloadable"),
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "ended before its work was done (OutOfMemoryError: CUDA out of memory); go on with --resume" in done.stderr
+
+
 def test_torchrun_places_share_the_work(folder: Path) -> None:
     places = [
         subprocess.Popen(

@@ -1,6 +1,8 @@
 """A run in one process: what is in the table, what goes to the error table, what is refused, how it goes on."""
 
 import os
+import queue
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,14 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_batch
+import torch
 
+from gifsplain.batch import runners
 from gifsplain.batch import worker as worker_module
 from gifsplain.batch.job import Job, Models, Outputs
 from gifsplain.batch.plan import Shard
 from gifsplain.batch.run import run, runner_name
 from gifsplain.batch.store import Store
 from gifsplain.batch.summary import write_summary
-from gifsplain.errors import ConfigurationError, InputError
+from gifsplain.errors import ConfigurationError, GifsplainError, InputError
 from gifsplain.explain.methods import explain_with
 from gifsplain.explain.settings import Settings
 from gifsplain.io.images import load_image
@@ -203,6 +207,47 @@ def test_shards_share_a_folder(job: Job) -> None:
     for index in range(3):
         run(job, shard=Shard(index, 3))
     assert len(read_run(job.folder)) == 14
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            RuntimeError("CUDA out of memory"),
+            r"worker 1 ended before its work was done \(RuntimeError: CUDA out of memory",
+        ),
+        (OSError(28, "No space left on device"), r"worker 1 ended before .* No space left on device"),
+        (InputError("expected a model"), "^expected a model$"),
+    ],
+)
+def test_a_worker_tells_its_parent_every_error(
+    job: Job, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
+    def failing(job: Job) -> None:
+        raise error
+
+    monkeypatch.setattr(runners, "load", failing)
+    messages: queue.Queue[tuple[str, str]] = queue.Queue()
+    with pytest.raises(SystemExit) as ended:
+        runners._process(job, Shard(1, 2), messages, {}, torch.get_num_threads())
+    assert ended.value.code == runners.TOLD
+    kind, text = messages.get_nowait()
+    assert kind == "error" and re.search(told, text)
+
+
+def test_a_run_that_lacks_rows_at_its_end_is_no_success(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Store.commit
+
+    def losing(self: Store, part: Any, rows: Any, failures: Any) -> None:
+        real(self, part, rows[1:], failures)
+
+    monkeypatch.setattr(Store, "commit", losing)
+    with pytest.raises(
+        GifsplainError, match=r"each of 14 explanations, got none for 3 .*first case0000, left.*--resume"
+    ):
+        run(job)
+    monkeypatch.setattr(Store, "commit", real)
+    assert run(job, resume=True).rows == 14
 
 
 def test_no_folder_of_a_run(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A pair of tiny models that any process can load by name, and images on disk."""
 
+import multiprocessing
 import os
 from pathlib import Path
 
@@ -55,6 +56,13 @@ class Stumbling(Code):
 
 def stumbling() -> wrap.ImageAutoencoder:
     return wrap.autoencoder(Stumbling(), name="means", size=SIZE)
+
+
+def unloadable() -> wrap.ImageAutoencoder:
+    """Loads in the program's own process but not in one that it starts, as on a GPU that is full."""
+    if multiprocessing.parent_process() is not None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    return autoencoder()
 
 
 SIZES: list[int] = []

@@ -61,7 +61,7 @@ def run(job: Job, *, workers: int, gpus: float, resume: bool, report: Report) ->
         clocks = _Pool(job, min(workers, max(1, len(parts))), gpus).run(parts, before, total, report)
     for number, clock in enumerate(clocks):
         write_clock(store, f"ray-{number}", clock)
-    return outcome(store, tuple(clocks))
+    return outcome(store, tuple(clocks), items)
 
 
 class _Pool:

@@ -45,6 +45,7 @@ def run(
 
     Raises:
         ConfigurationError: When the folder belongs to another configuration, or is in use.
+        GifsplainError: When a worker ended early, or cases of this run are in neither table at its end.
         InputError: When a file is no longer what its finished row is of.
         MissingExtraError: When Ray is asked for and not installed.
     """

@@ -6,7 +6,7 @@ import multiprocessing as mp
 import os
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 
 from gifsplain.batch import plan
 from gifsplain.batch.job import Job, configuration_of
-from gifsplain.batch.plan import Part, Shard
+from gifsplain.batch.plan import Item, Part, Shard
 from gifsplain.batch.store import Store, refuse_changed
 from gifsplain.batch.worker import Clock, Worker
 from gifsplain.errors import GifsplainError
@@ -27,6 +27,10 @@ log = logging.getLogger(__name__)
 
 RESTARTS = 3
 """How often a process that died is started again."""
+
+TOLD = 3
+"""Exit code of a process that has told its parent why it ended; it is not started again. Python's own code for an error
+is 1, also where a process could not even begin."""
 
 Report = Callable[[int, int], None]
 """Told how many cases are finished and how many there are in all, those of earlier runs included."""
@@ -53,6 +57,7 @@ def run(
 
     Raises:
         ConfigurationError: When the folder belongs to another configuration, or is in use.
+        GifsplainError: When cases of this run are in neither table at its end.
         InputError: When there is nothing to do, or a file is no longer what its finished row is of.
     """
     share = shard or plan.shard_from_environment() or Shard()
@@ -64,12 +69,12 @@ def run(
     refuse_changed(items, done)
     if workers > 1 and share.count == 1:
         del pair
-        return _processes(job, store, workers, len(items), report)
+        return _processes(job, store, workers, items, report)
     with store.claim(share):
         clock = work(
             job, pair, store, share, _counter(len(items) - len(plan.remaining(items, done)), len(items), report)
         )
-    return outcome(store, (clock.values(),))
+    return outcome(store, (clock.values(),), plan.own(items, share))
 
 
 def load(job: Job) -> Pair:
@@ -109,18 +114,22 @@ def _counter(before: int, total: int, report: Report) -> Callable[[int], None]:
     return count
 
 
-def outcome(store: Store, clocks: tuple[dict[str, float], ...]) -> Outcome:
-    """What the folder holds now."""
+def outcome(store: Store, clocks: tuple[dict[str, float], ...], items: Sequence[Item]) -> Outcome:
+    """What the folder holds now.
+
+    Raises:
+        GifsplainError: When it lacks one of `items`.
+    """
+    store.refuse_missing(items)
     rows = len(run_folder.read_run(store.folder))
     return Outcome(rows, len(run_folder.read_errors(store.folder)), clocks)
 
 
-def _processes(job: Job, store: Store, workers: int, total: int, report: Report) -> Outcome:
+def _processes(job: Job, store: Store, workers: int, items: Sequence[Item], report: Report) -> Outcome:
     """One process for each shard, on a GPU of its own where there are any; one that dies is started again."""
     context: Any = mp.get_context("spawn")
     messages = context.Queue()
-    before = total - len(plan.remaining(plan.make_items(job.cases, job.targets), store.done()))
-    count = _counter(before, total, report)
+    count = _counter(len(items) - len(plan.remaining(items, store.done())), len(items), report)
     running: dict[int, Any] = {index: _start(context, job, Shard(index, workers), messages) for index in range(workers)}
     clocks: list[dict[str, float]] = []
     errors: list[str] = []
@@ -138,11 +147,11 @@ def _processes(job: Job, store: Store, workers: int, total: int, report: Report)
                 continue
             process.join()
             del running[index]
-            if process.exitcode not in (0, 1) and restarts < RESTARTS:
+            if process.exitcode not in (0, TOLD) and restarts < RESTARTS:
                 restarts += 1
                 log.warning("worker %d died (exit code %s); its cases run again", index, process.exitcode)
                 running[index] = _start(context, job, Shard(index, workers), messages)
-            elif process.exitcode not in (0, 1):
+            elif process.exitcode not in (0, TOLD):
                 errors.append(
                     f"worker {index} died (exit code {process.exitcode}) and was started again {RESTARTS} times"
                 )
@@ -153,7 +162,7 @@ def _processes(job: Job, store: Store, workers: int, total: int, report: Report)
             errors.append(message[1])
     if errors:
         raise GifsplainError(f"{errors[0]}; go on with --resume")
-    return outcome(store, tuple(clocks))
+    return outcome(store, tuple(clocks), items)
 
 
 def _next(messages: Any, seconds: float = 0.2) -> tuple[str, Any]:
@@ -186,4 +195,9 @@ def _process(job: Job, share: Shard, messages: Any, environment: dict[str, str],
         messages.put(("clock", clock.values()))
     except GifsplainError as error:
         messages.put(("error", str(error)))
-        raise SystemExit(1) from error
+        raise SystemExit(TOLD) from error
+    except Exception as error:  # of the device, the disk or a model: whatever it is, the parent must know
+        log.exception("worker %d", share.index)
+        reason = f"{type(error).__name__}: {error}"
+        messages.put(("error", f"worker {share.index} ended before its work was done ({reason})"))
+        raise SystemExit(TOLD) from error

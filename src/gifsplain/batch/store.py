@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from gifsplain.batch.job import Configuration
 from gifsplain.batch.plan import Item, Key, Part, Shard
 from gifsplain.batch.rows import Failure, Row
-from gifsplain.errors import ConfigurationError, InputError
+from gifsplain.errors import ConfigurationError, GifsplainError, InputError
 from gifsplain.io import run_folder
 from gifsplain.io.files import atomic_path, sha256_file, write_text
 
@@ -79,6 +79,21 @@ class Store:
                 for row in pq.read_table(beside, columns=wanted[:3]).to_pylist():
                     keys[(row["case"], row["path_hash"], row["target"])] = ("", 0, 0)
         return keys
+
+    def refuse_missing(self, items: Sequence[Item]) -> None:
+        """Refuse to call a run finished whose folder lacks some of its items.
+
+        Raises:
+            GifsplainError: Says how many are missing and names the first.
+        """
+        done = self.done()
+        missing = [key for item in items for key in item.keys if key not in done]
+        if missing:
+            wanted = sum(len(item.keys) for item in items)
+            raise GifsplainError(
+                f"expected a row or a failure for each of {wanted} explanations, got none for {len(missing)} of them "
+                f"(first {missing[0][0]}, {missing[0][-1]}); go on with --resume"
+            )
 
     def commit(self, part: Part, rows: Sequence[Row], failures: Sequence[Failure]) -> None:
         """Write a finished part: failures first, then results, whose appearance makes the part count."""
