@@ -1,5 +1,6 @@
 """Lets this process and its children find the tiny models by name."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -11,5 +12,5 @@ sys.path.insert(0, HERE)
 
 @pytest.fixture(autouse=True)
 def tiny_models_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Children of this process, too."""
-    monkeypatch.setenv("PYTHONPATH", HERE)
+    """Children of this process, too, with the same package as here."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [HERE, os.environ.get("PYTHONPATH")])))

@@ -1,5 +1,6 @@
 """Laws of the plan: every row exactly once, however the work is split and wherever it was stopped."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,19 @@ def test_identity_tells_content_target_and_configuration_apart() -> None:
     found = {plan.identity(*base), plan.identity("other", *base[1:]), plan.identity("sha", "Edema", "conf")}
     assert len({*found, plan.identity("sha", "Mass", "other")}) == 4
     assert plan.identity(*base) == plan.identity(*base)
+
+
+def test_every_spelling_of_a_path_has_one_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "x.png").touch()
+    (tmp_path / "link").symlink_to("images")
+    monkeypatch.chdir(tmp_path)
+    spelt = ["images/x.png", tmp_path / "images" / "x.png", "link/x.png", "images/../images/x.png"]
+    cases = [Case("x", Path(path)) for path in spelt]
+    assert len({plan.path_hash(case) for case in cases}) == 1
+    assert plan.path_hash(Case("x", Path("images/y.png"))) != plan.path_hash(cases[0])
+    as_spelt = hashlib.sha256(b"images/x.png").hexdigest()[:16]  # what older folders hold
+    assert all(as_spelt in plan.path_hashes(case) for case in cases[:2])
 
 
 def test_cases_need_targets_and_names() -> None:

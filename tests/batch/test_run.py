@@ -3,6 +3,7 @@
 import os
 import queue
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 import tiny_batch
 import torch
 
-from gifsplain.batch import runners
+from gifsplain.batch import plan, runners
+from gifsplain.batch import rows as rows_module
 from gifsplain.batch import worker as worker_module
 from gifsplain.batch.job import Job, Models, Outputs
 from gifsplain.batch.plan import Shard
@@ -189,6 +191,48 @@ def test_a_file_with_new_content_is_refused(job: Job) -> None:
     tiny_batch.write_images(job.cases[0].path.parent, 1, seed=9)
     with pytest.raises(InputError, match=r"other content for case0000 \(1 in all\)"):
         run(job, resume=True)
+
+
+def spelt_anew(job: Job, how: str, tmp_path: Path) -> Job:
+    """The same files by other paths."""
+    if how == "relative":
+        return replace(job, cases=tuple(replace(case, path=Path(os.path.relpath(case.path))) for case in job.cases))
+    folder = tmp_path / how
+    if how == "link":
+        folder.symlink_to(tmp_path / "images")
+    else:
+        shutil.copytree(tmp_path / "images", folder)
+    return replace(job, cases=tuple(replace(case, path=folder / case.path.name) for case in job.cases))
+
+
+@pytest.mark.parametrize("how", ["relative", "link", "copy"])
+@pytest.mark.parametrize("older", [False, True])
+def test_paths_may_be_spelt_anew(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, older: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        if older:  # as folders were made before: by the path as it was spelt
+            patch.setattr(rows_module, "path_hash", lambda case: plan._short_hash(str(case.path)))
+        run(replace(job, cases=job.cases[:4]))
+    before = read_run(job.folder)
+    assert run(spelt_anew(job, how, tmp_path), resume=True).rows == 14
+    kept = read_run(job.folder).merge(before, on=["case", "target", "seconds"])
+    assert len(kept) == len(before) == 8  # not computed again
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_name_of_another_file_is_refused_before_anything_is_computed(job: Job, tmp_path: Path, gone: bool) -> None:
+    run(replace(job, cases=job.cases[:3]))
+    tiny_batch.write_images(tmp_path / "more", 5, seed=1)
+    more = replace(job, cases=tuple(find_cases(tmp_path / "more")))
+    if gone:
+        (tmp_path / "more" / "case0000.png").unlink()
+    before = sorted((job.folder / "results").iterdir())
+    with pytest.raises(InputError, match=r"got other files for case0000, case0001, case0002 \(3 in"):
+        run(more, resume=True)
+    assert sorted((job.folder / "results").iterdir()) == before
+    assert len(read_run(job.folder)) == 6
 
 
 def test_two_processes_cannot_take_the_same_place(job: Job) -> None:

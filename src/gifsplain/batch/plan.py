@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from gifsplain.errors import ConfigurationError, InputError
 from gifsplain.io.manifest import Case
 
-Key = tuple[str, str, str]
-"""Case, hash of its path, target: one row of the results."""
+Key = tuple[str, str]
+"""Case and target: one row of the results."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,7 @@ class Item:
     @property
     def keys(self) -> tuple[Key, ...]:
         """One for each target."""
-        where = path_hash(self.case)
-        return tuple((self.case.name, where, target) for target in self.targets)
+        return tuple((self.case.name, target) for target in self.targets)
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,22 @@ class Shard:
 
 
 def path_hash(case: Case) -> str:
-    """Short hash of a case's path: tells files apart without writing down where they lie."""
-    return hashlib.sha256(str(case.path).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    """Short hash of where a case's file is: tells files apart without writing down where they lie.
+
+    Relative or absolute, through links or not: every spelling of a path gives the same hash.
+    """
+    return _short_hash(os.path.realpath(case.path))
+
+
+def path_hashes(case: Case) -> set[str]:
+    """Every hash that a row of this case may have: older folders hash the path as it was spelt when they were made."""
+    path = case.path
+    spelt = {str(path), str(path.absolute()), os.path.normpath(path.absolute()), os.path.relpath(path)}
+    return {path_hash(case), *map(_short_hash, spelt)}
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def identity(content: str, target: str, configuration: str) -> str:

@@ -46,7 +46,7 @@ def run(
     Raises:
         ConfigurationError: When the folder belongs to another configuration, or is in use.
         GifsplainError: When a worker ended early, or cases of this run are in neither table at its end.
-        InputError: When a file is no longer what its finished row is of.
+        InputError: When a finished row is of another file or content than its case has now.
         MissingExtraError: When Ray is asked for and not installed.
     """
     if runner == "ray":

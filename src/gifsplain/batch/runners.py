@@ -15,7 +15,7 @@ import torch
 from gifsplain.batch import plan
 from gifsplain.batch.job import Job, configuration_of
 from gifsplain.batch.plan import Item, Part, Shard
-from gifsplain.batch.store import Store, refuse_changed
+from gifsplain.batch.store import Store, refuse_other_files
 from gifsplain.batch.worker import Clock, Worker
 from gifsplain.errors import GifsplainError
 from gifsplain.io import run_folder
@@ -58,7 +58,7 @@ def run(
     Raises:
         ConfigurationError: When the folder belongs to another configuration, or is in use.
         GifsplainError: When cases of this run are in neither table at its end.
-        InputError: When there is nothing to do, or a file is no longer what its finished row is of.
+        InputError: When there is nothing to do, or a finished row is of another file or content.
     """
     share = shard or plan.shard_from_environment() or Shard()
     pair = load(job)
@@ -66,7 +66,7 @@ def run(
     store.open(resume=resume or share.count > 1)
     items = plan.make_items(job.cases, job.targets)
     done = store.done()
-    refuse_changed(items, done)
+    refuse_other_files(items, done)
     if workers > 1 and share.count == 1:
         del pair
         return _processes(job, store, workers, items, report)

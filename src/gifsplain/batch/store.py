@@ -4,15 +4,16 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gifsplain.batch import plan
 from gifsplain.batch.job import Configuration
 from gifsplain.batch.plan import Item, Key, Part, Shard
 from gifsplain.batch.rows import Failure, Row
@@ -26,6 +27,16 @@ _TYPES = {str: pa.string(), float: pa.float64(), int: pa.int64()}
 def schema_of(kind: type) -> pa.Schema:
     """Columns of a row class: the same in every part, also in an empty one."""
     return pa.schema([(field.name, _TYPES[field.type]) for field in fields(kind)])  # type: ignore[index]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The file that a row or a failure is of; a failure's content is empty, for it may have had none."""
+
+    path_hash: str
+    content: str = ""
+    bytes: int = 0
+    modified_ns: int = 0
 
 
 class Store:
@@ -66,18 +77,16 @@ class Store:
             "not mixed: choose another folder, or give the values of its configuration.json"
         )
 
-    def done(self) -> dict[Key, tuple[str, int, int]]:
-        """Keys of everything committed, failures included, with content hash, size and time of change of the file."""
-        keys: dict[Key, tuple[str, int, int]] = {}
+    def done(self) -> dict[Key, Finished]:
+        """Everything committed, failures included."""
+        keys: dict[Key, Finished] = {}
         for path in run_folder.committed_parts(self.folder):
-            wanted = ["case", "path_hash", "target", "sha256", "bytes", "modified_ns"]
-            for row in pq.read_table(path, columns=wanted).to_pylist():
-                key = (row["case"], row["path_hash"], row["target"])
-                keys[key] = (row["sha256"], row["bytes"], row["modified_ns"])
+            for row in _read(path, ["sha256", "bytes", "modified_ns"]):
+                file = Finished(row["path_hash"], row["sha256"], row["bytes"], row["modified_ns"])
+                keys[row["case"], row["target"]] = file
             beside = self.folder / run_folder.ERRORS / path.name
-            if beside.is_file():
-                for row in pq.read_table(beside, columns=wanted[:3]).to_pylist():
-                    keys[(row["case"], row["path_hash"], row["target"])] = ("", 0, 0)
+            for row in _read(beside) if beside.is_file() else []:
+                keys.setdefault((row["case"], row["target"]), Finished(row["path_hash"]))
         return keys
 
     def refuse_missing(self, items: Sequence[Item]) -> None:
@@ -92,7 +101,7 @@ class Store:
             wanted = sum(len(item.keys) for item in items)
             raise GifsplainError(
                 f"expected a row or a failure for each of {wanted} explanations, got none for {len(missing)} of them "
-                f"(first {missing[0][0]}, {missing[0][-1]}); go on with --resume"
+                f"(first {', '.join(missing[0])}); go on with --resume"
             )
 
     def commit(self, part: Part, rows: Sequence[Row], failures: Sequence[Failure]) -> None:
@@ -155,25 +164,52 @@ def _differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
         yield name
 
 
-def refuse_changed(items: Sequence[Item], done: dict[Key, tuple[str, int, int]]) -> None:
-    """Refuse files whose content is no longer what their finished rows are of.
+def _read(path: Path, columns: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Rows of a part: whose they are, and `columns`."""
+    rows: list[dict[str, Any]] = pq.read_table(path, columns=["case", "path_hash", "target", *columns]).to_pylist()
+    return rows
 
-    Only files whose size or time of change differ are read again.
+
+def refuse_other_files(items: Sequence[Item], done: Mapping[Key, Finished]) -> None:
+    """Refuse cases whose files are not those that their finished rows are of.
+
+    A path that is spelt in another way, or a file that was moved, is the same file while its content is. Files are
+    read again only where their path, or their size or time of change differ.
 
     Raises:
-        InputError: Names the changed cases.
+        InputError: Names the cases whose file has changed, or whose name stands for another file.
     """
-    changed = []
+    changed, other = [], []
     for item in items:
-        rows = [done[key] for key in item.keys if key in done and done[key][0]]
-        if not rows or not item.case.path.is_file():
-            continue
-        content, size, modified = rows[0]
-        stat = item.case.path.stat()
-        if (stat.st_size, stat.st_mtime_ns) != (size, modified) and sha256_file(item.case.path) != content:
+        found = {done[key] for key in item.keys if key in done}
+        hashes = plan.path_hashes(item.case) if found else set()
+        if any(not _unchanged(item.case.path, file) for file in found if file.path_hash in hashes):
             changed.append(item.case.name)
+        elif any(not _is_copy(item.case.path, file) for file in found if file.path_hash not in hashes):
+            other.append(item.case.name)
     if changed:
         raise InputError(
-            f"expected the files that the finished rows are of, got other content for {', '.join(changed[:5])}"
-            f" ({len(changed)} in all); use a new folder"
+            f"expected the files that the finished rows are of, got other content for {_first(changed)}; use a new folder"
         )
+    if other:
+        raise InputError(
+            f"expected each case to be the file that its finished rows are of, got other files for {_first(other)}; give "
+            "them names of their own in the column `case` of the manifest, or use a new folder"
+        )
+
+
+def _unchanged(path: Path, file: Finished) -> bool:
+    """Whether a file at its old place is what it was; a failure, or a file that is gone, leaves nothing to compare."""
+    if not file.content or not path.is_file():
+        return True
+    stat = path.stat()
+    return (stat.st_size, stat.st_mtime_ns) == (file.bytes, file.modified_ns) or sha256_file(path) == file.content
+
+
+def _is_copy(path: Path, file: Finished) -> bool:
+    """Whether a file at another place has the same content; size and time of change are no proof there."""
+    return path.is_file() and path.stat().st_size == file.bytes and sha256_file(path) == file.content
+
+
+def _first(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:5])} ({len(names)} in all)"
