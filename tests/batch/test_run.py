@@ -4,6 +4,7 @@ import os
 import queue
 import re
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ import torch
 
 from gifsplain.batch import plan, runners
 from gifsplain.batch import rows as rows_module
+from gifsplain.batch import store as store_module
 from gifsplain.batch import worker as worker_module
-from gifsplain.batch.job import Job, Models, Outputs
+from gifsplain.batch.job import Configuration, Job, Models, Outputs
 from gifsplain.batch.plan import Shard
 from gifsplain.batch.run import run, runner_name
 from gifsplain.batch.store import Store
@@ -177,6 +179,47 @@ def test_another_configuration_is_refused(job: Job) -> None:
         run(job)
     assert run(replace(job, settings=replace(job.settings, batch=2)), resume=True).rows == 14  # speed is no number
     assert read_configuration(job.folder)["method"] == "latentshift"
+
+
+def test_places_that_start_together_make_one_folder(tmp_path: Path) -> None:
+    count, refused = 8, []
+    for number in range(20):
+        barrier = threading.Barrier(count)
+
+        def start(folder: Path = tmp_path / str(number), barrier: threading.Barrier = barrier) -> None:
+            barrier.wait()
+            try:
+                Store(folder, Configuration({"drop": 0.3})).open(resume=True)
+            except Exception as error:
+                refused.append(error)
+
+        threads = [threading.Thread(target=start) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert refused == []
+
+
+def test_a_place_that_comes_second_is_compared_with_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = store_module.write_text_once
+
+    def late(path: Path, text: str) -> None:
+        real(path, Configuration({"drop": 0.1}).text())  # another process, between our look and our writing
+        real(path, text)
+
+    monkeypatch.setattr(store_module, "write_text_once", late)
+    with pytest.raises(ConfigurationError, match="other values of drop"):
+        Store(tmp_path / "run", Configuration({"drop": 0.3})).open(resume=True)
+
+
+def test_a_folder_whose_making_was_cut_short_can_be_used(tmp_path: Path) -> None:
+    (tmp_path / "run" / "results").mkdir(parents=True)
+    Store(tmp_path / "run", Configuration({})).open(resume=False)
+    (tmp_path / "run" / "results" / "part-1.parquet").touch()
+    (tmp_path / "run" / "configuration.json").unlink()
+    with pytest.raises(ConfigurationError, match="found results without it"):
+        Store(tmp_path / "run", Configuration({})).open(resume=True)
 
 
 def test_more_cases_and_targets_may_be_added(job: Job) -> None:

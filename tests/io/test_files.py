@@ -42,6 +42,23 @@ def test_atomic_path_without_a_written_file_leaves_the_old_one(tmp_path):
     assert target.read_text() == "old\n"
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_the_first_text_stays(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(files.Path, "hardlink_to", lambda self, target: _not_permitted())
+    target = tmp_path / "a" / "x.json"
+    files.write_text_once(target, "one\n")
+    assert target.read_bytes() == b"one\n"
+    if links:
+        files.write_text_once(target, "two\n")
+        assert target.read_bytes() == b"one\n"
+    assert [entry.name for entry in target.parent.iterdir()] == ["x.json"]
+
+
+def _not_permitted():
+    raise PermissionError("no hard links here")
+
+
 @given(st.binary(max_size=3000))
 def test_checksums_agree(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("sums") / "x"

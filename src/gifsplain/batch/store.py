@@ -19,7 +19,7 @@ from gifsplain.batch.plan import Item, Key, Part, Shard
 from gifsplain.batch.rows import Failure, Row
 from gifsplain.errors import ConfigurationError, GifsplainError, InputError
 from gifsplain.io import run_folder
-from gifsplain.io.files import atomic_path, sha256_file, write_text
+from gifsplain.io.files import atomic_path, sha256_file, write_text_once
 
 _TYPES = {str: pa.string(), float: pa.float64(), int: pa.int64()}
 
@@ -47,20 +47,21 @@ class Store:
         self.configuration = configuration
 
     def open(self, *, resume: bool) -> None:
-        """Make the folder, or go on in it.
+        """Make the folder, or go on in it; any number of processes may do so at once.
+
+        The configuration comes first, so a kill in between leaves a folder that can be used.
 
         Raises:
             ConfigurationError: When it holds results of another configuration, or results at all without `resume`.
         """
         path = self.folder / run_folder.CONFIGURATION
         if not path.exists():
-            if (self.folder / run_folder.RESULTS).exists():
+            if any((self.folder / run_folder.RESULTS).glob("part-*.parquet")):
                 raise ConfigurationError(f"expected {path}, found results without it; choose another folder")
-            for name in (run_folder.RESULTS, run_folder.ERRORS):
-                (self.folder / name).mkdir(parents=True, exist_ok=True)
-            write_text(path, self.configuration.text())
-            return
-        self.check(path)
+            write_text_once(path, self.configuration.text())
+        self.check(path)  # another process may have been first, with other values
+        for name in (run_folder.RESULTS, run_folder.ERRORS):
+            (self.folder / name).mkdir(exist_ok=True)
         if not resume and run_folder.committed_parts(self.folder):
             raise ConfigurationError(
                 f"{self.folder} holds results already; go on with --resume or choose another folder"

@@ -23,7 +23,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.with_name(f".{final.stem[:80]}.{secrets.token_hex(6)}.tmp{final.suffix}")
+    temporary = _beside(final)
     try:
         yield temporary
         flush(temporary)
@@ -43,6 +43,29 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 def write_text(path: str | Path, content: str) -> None:
     """Write a whole UTF-8 file atomically, line ends as given."""
     write_bytes(path, content.encode("utf-8"))
+
+
+def write_text_once(path: str | Path, content: str) -> None:
+    """Write a whole UTF-8 file unless there is one: of several processes that try at once, the first wins."""
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _beside(final)
+    try:
+        temporary.write_bytes(content.encode("utf-8"))
+        flush(temporary)
+        final.hardlink_to(temporary)
+        flush(final.parent)
+    except FileExistsError:
+        return
+    except OSError:  # FAT and some network drives have no hard links; there, the last one wins
+        temporary.replace(final)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _beside(final: Path) -> Path:
+    """A temporary path in the same folder, hidden, with the same suffix."""
+    return final.with_name(f".{final.stem[:80]}.{secrets.token_hex(6)}.tmp{final.suffix}")
 
 
 def flush(path: Path) -> None:
