@@ -278,6 +278,14 @@ def test_a_name_of_another_file_is_refused_before_anything_is_computed(job: Job,
     assert len(read_run(job.folder)) == 6
 
 
+def test_files_that_go_by_other_names_are_refused(job: Job) -> None:
+    run(replace(job, cases=job.cases[:3], targets=("left",)))
+    renamed = replace(job, cases=tuple(replace(case, name=f"p1_{case.name}") for case in job.cases))
+    with pytest.raises(InputError, match=r"others for p1_case0000 \(there case0000\), .* \(3 in all\)"):
+        run(replace(renamed, targets=("left",)), resume=True)
+    assert run(replace(renamed, targets=("right",)), resume=True).rows == 10  # no row of these
+
+
 def test_two_processes_cannot_take_the_same_place(job: Job) -> None:
     run(replace(job, cases=job.cases[:1]))
     store = Store(job.folder, None)  # type: ignore[arg-type]

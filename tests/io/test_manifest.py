@@ -70,6 +70,26 @@ def test_a_manifest_is_relative_to_its_folder(tmp_path, separator):
     assert (second.name, second.labels, second.targets) == ("two", (), ())
 
 
+def test_files_of_one_name_are_told_apart_by_folders_whatever_the_order(tmp_path):
+    rows = ["p1/s1/view.png", "p2/s1/view.png", "p2/s2/view.png", "p3/other.png", "../far/view.png"]
+    (tmp_path / "lists").mkdir()
+    names = []
+    for order in (rows, rows[::-1], [*rows, "p4/s1/view.png"]):
+        path = tmp_path / "lists" / "list.csv"
+        path.write_text("\n".join(["path", *order]) + "\n")
+        names.append({case.path: case.name for case in find_cases(path)})
+    assert list(names[0].values()) == ["p1_s1_view", "p2_s1_view", "p2_s2_view", "other", "far_view"]
+    assert names[0] == names[1] and names[0].items() <= names[2].items()
+
+
+def test_names_by_folders_give_way_to_given_ones_and_stay_short(tmp_path):
+    deep = "/".join(["a" * 30, "b" * 30, "c" * 30])
+    lines = ["path,case", f"{deep}/view.png,", "/elsewhere/view.png,", "p1/view.png,mine", "p1/x.png,", "p1/x.png,"]
+    (tmp_path / "list.csv").write_text("\n".join(lines) + "\n")
+    names = [case.name for case in read_manifest(tmp_path / "list.csv")]
+    assert names == [f"{'b' * 30}_{'c' * 30}_view", "elsewhere_view", "mine", "x", "x-2"]
+
+
 @pytest.mark.parametrize(
     ("text", "match"),
     [

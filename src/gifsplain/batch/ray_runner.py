@@ -8,7 +8,7 @@ from gifsplain.batch import plan
 from gifsplain.batch.job import Job, configuration_of
 from gifsplain.batch.plan import Part, Shard
 from gifsplain.batch.runners import Outcome, Report, load, outcome, parts_of, write_clock
-from gifsplain.batch.store import Store, refuse_other_files
+from gifsplain.batch.store import Store, refuse_other_files, refuse_renamed
 from gifsplain.batch.worker import Worker
 from gifsplain.errors import GifsplainError, MissingExtraError
 
@@ -53,7 +53,9 @@ def run(job: Job, *, workers: int, gpus: float, resume: bool, report: Report) ->
     store = Store(job.folder, configuration_of(job, load(job)))
     store.open(resume=resume)
     items = plan.make_items(job.cases, job.targets)
-    refuse_other_files(items, store.done())
+    done = store.done()
+    refuse_other_files(items, done)
+    refuse_renamed(items, done)
     with store.claim(Shard()):
         parts = parts_of(job, store, Shard())
         total, before = len(items), len(items) - sum(len(part.items) for part in parts)

@@ -15,7 +15,7 @@ import torch
 from gifsplain.batch import plan
 from gifsplain.batch.job import Job, configuration_of
 from gifsplain.batch.plan import Item, Part, Shard
-from gifsplain.batch.store import Store, refuse_other_files
+from gifsplain.batch.store import Store, refuse_other_files, refuse_renamed
 from gifsplain.batch.worker import Clock, Worker
 from gifsplain.errors import GifsplainError
 from gifsplain.io import run_folder
@@ -67,6 +67,7 @@ def run(
     items = plan.make_items(job.cases, job.targets)
     done = store.done()
     refuse_other_files(items, done)
+    refuse_renamed(items, done)
     if workers > 1 and share.count == 1:
         del pair
         return _processes(job, store, workers, items, report)

@@ -199,6 +199,30 @@ def refuse_other_files(items: Sequence[Item], done: Mapping[Key, Finished]) -> N
         )
 
 
+def refuse_renamed(items: Sequence[Item], done: Mapping[Key, Finished]) -> None:
+    """Refuse files whose finished rows go by other names; they would be explained twice.
+
+    Raises:
+        InputError: Names the first of them.
+    """
+    names = {item.case.name for item in items}
+    there = {(file.path_hash, target): case for (case, target), file in done.items() if case not in names}
+    if not there:
+        return
+    renamed = {
+        f"{item.case.name} (there {there[where, target]})"
+        for item in items
+        for where in plan.path_hashes(item.case)
+        for target in item.targets
+        if (item.case.name, target) not in done and (where, target) in there
+    }
+    if renamed:
+        raise InputError(
+            f"expected the names that the finished rows have, got others for {_first(sorted(renamed))}; give the names of "
+            "the rows in the column `case` of the manifest, or use a new folder"
+        )
+
+
 def _unchanged(path: Path, file: Finished) -> bool:
     """Whether a file at its old place is what it was; a failure, or a file that is gone, leaves nothing to compare."""
     if not file.content or not path.is_file():

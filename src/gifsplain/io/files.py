@@ -121,17 +121,14 @@ def unique_names(texts: Iterable[str], limit: int = 80) -> list[str]:
     for index, name in enumerate(wanted):
         first.setdefault(name.lower(), index)
     taken = set(first)
+    numbers = dict.fromkeys(first, 2)  # where the next search begins: all numbers below are taken for good
     names = []
     for index, name in enumerate(wanted):
-        if first[name.lower()] != index:
-            name = _next_free(name, taken)
+        stem = name.lower()
+        if first[stem] != index:
+            while f"{stem}-{numbers[stem]}" in taken:
+                numbers[stem] += 1
+            name = f"{name}-{numbers[stem]}"
         taken.add(name.lower())
         names.append(name)
     return names
-
-
-def _next_free(name: str, taken: set[str]) -> str:
-    number = 2
-    while f"{name}-{number}".lower() in taken:
-        number += 1
-    return f"{name}-{number}"

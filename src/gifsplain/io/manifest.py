@@ -6,7 +6,8 @@ import io
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 
 from gifsplain.errors import InputError
@@ -67,6 +68,7 @@ def read_manifest(path: str | Path) -> list[Case]:
     """Cases of a CSV file: column `path` (relative to the file's folder), optional `case`, `patient_id`, `split`,
     `labels` and `target` (several separated by `|`); every other column is kept in `extra`.
 
+    A row without `case` is named by its file; where other files have that name too, by folders and file.
     Rows that make no sense are all named in one `InputError`; a file that is missing is found out by `load_all`.
     """
     path = Path(path)
@@ -85,7 +87,34 @@ def read_manifest(path: str | Path) -> list[Case]:
     _refuse(path, bad)
     if not cases:
         raise InputError(f"{path}: expected at least one row below the header, got none")
-    return _named(cases)
+    return _named(_told_apart(cases, [row.get("case") for _, row in rows], path.parent))
+
+
+def _told_apart(cases: Sequence[Case], given: Sequence[object], folder: Path) -> list[Case]:
+    """Cases whose names are only their files', with the folders in front where other files have that name too.
+
+    Which folders depends on the file and the manifest's own place alone, so the order of rows and new rows leave it.
+    """
+    files: dict[str, set[Path]] = {}
+    for case in cases:
+        files.setdefault(safe_name(case.name).lower(), set()).add(case.path)
+    told = []
+    for case, name in zip(cases, given, strict=True):
+        shared = len(files[safe_name(case.name).lower()]) > 1
+        if shared and not str(name or "").strip():
+            case = replace(case, name=_name_with_folders(case, folder))
+        told.append(case)
+    return told
+
+
+def _name_with_folders(case: Case, folder: Path, limit: int = 80) -> str:
+    """Folders that the file does not share with `folder`, and its name; folders that would make it too long are left."""
+    here, there = (Path(os.path.normpath(path.absolute())).parts for path in (folder, case.path.parent))
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(here, there, strict=False)))
+    parts = [*there[shared:], case.name]
+    while len(parts) > 1 and len("_".join(parts)) > limit:
+        del parts[0]
+    return "_".join(parts)
 
 
 def read_rows(path: str | Path) -> list[tuple[int, dict[str, str]]]:
