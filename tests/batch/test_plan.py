@@ -91,7 +91,25 @@ def test_cases_need_targets_and_names() -> None:
     [
         ({}, None),
         ({"RANK": "2", "WORLD_SIZE": "4"}, Shard(2, 4)),
-        ({"SLURM_PROCID": "3", "SLURM_NTASKS": "8"}, Shard(3, 8)),
+        ({"SLURM_STEP_ID": "0", "SLURM_PROCID": "3", "SLURM_NTASKS": "8"}, Shard(3, 8)),
+        (
+            {"SLURM_STEP_ID": "2", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS": "8"},
+            Shard(1, 4),
+        ),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, None),  # a batch script, started once
+        ({"SLURM_STEP_ID": "batch", "SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, None),
+        ({"SLURM_STEP_ID": "4294967290", "SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, None),  # an interactive shell
+        ({"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_MIN": "7", "SLURM_ARRAY_TASK_MAX": "7"}, Shard(0, 1)),
+        (
+            {
+                "SLURM_ARRAY_TASK_ID": "1",
+                "SLURM_ARRAY_TASK_MAX": "2",
+                "SLURM_ARRAY_TASK_COUNT": "3",
+                "SLURM_PROCID": "0",
+                "SLURM_NTASKS": "8",
+            },
+            Shard(1, 3),
+        ),
         ({"SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_COUNT": "6"}, Shard(4, 6)),
         (
             {
@@ -99,6 +117,7 @@ def test_cases_need_targets_and_names() -> None:
                 "SLURM_ARRAY_TASK_MIN": "10",
                 "SLURM_ARRAY_TASK_STEP": "10",
                 "SLURM_ARRAY_TASK_COUNT": "3",
+                "SLURM_STEP_ID": "0",
                 "SLURM_PROCID": "1",
                 "SLURM_NTASKS": "8",
             },
@@ -108,6 +127,17 @@ def test_cases_need_targets_and_names() -> None:
 )
 def test_place_from_the_environment(environment: dict[str, str], expected: Shard | None) -> None:
     assert plan.shard_from_environment(environment) == expected
+
+
+@pytest.mark.parametrize("element", ["3", "7"])
+def test_an_array_with_gaps_is_refused(element: str) -> None:
+    """As of `--array=3,7`."""
+    array = {"MIN": "3", "MAX": "7", "COUNT": "2", "STEP": "1", "ID": element}
+    environment = {f"SLURM_ARRAY_TASK_{name}": value for name, value in array.items()}
+    with pytest.raises(
+        ConfigurationError, match="got 2 elements from 3 to 7; submit a whole range, such as --array=0-1"
+    ):
+        plan.shard_from_environment(environment)
 
 
 def test_a_place_lies_among_its_count() -> None:

@@ -23,6 +23,7 @@ from gifsplain.batch.plan import Shard
 from gifsplain.batch.run import run, runner_name
 from gifsplain.batch.store import Store
 from gifsplain.batch.summary import write_summary
+from gifsplain.cli import main
 from gifsplain.errors import ConfigurationError, GifsplainError, InputError
 from gifsplain.explain.methods import explain_with
 from gifsplain.explain.settings import Settings
@@ -299,9 +300,28 @@ def test_two_processes_cannot_take_the_same_place(job: Job) -> None:
 
 
 def test_shards_share_a_folder(job: Job) -> None:
-    for index in range(3):
-        run(job, shard=Shard(index, 3))
+    outcomes = [run(job, shard=Shard(index, 3)) for index in range(3)]
+    assert [(one.finished, one.wanted) for one in outcomes] == [(6, 14), (10, 14), (14, 14)]
     assert len(read_run(job.folder)) == 14
+
+
+def test_a_place_has_one_worker(job: Job) -> None:
+    with pytest.raises(ConfigurationError, match="expected one worker for place 1 among 3, got 4; torchrun or SLURM"):
+        run(job, shard=Shard(1, 3), workers=4)
+    assert not job.folder.exists()
+
+
+def test_a_place_says_which_it_is_and_what_is_done(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    options = ["--classifier", MODELS.classifier, "--autoencoder", MODELS.autoencoder, "--frames", "5", "--no-media"]
+    with pytest.raises(SystemExit) as ended:
+        main(["batch", str(tmp_path / "images"), "-o", str(job.folder), "-t", "left,right", *options])
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    assert "place 1 of 3" in printed and "4 of 14 explanations that were asked for are done" in printed
 
 
 @pytest.mark.parametrize(

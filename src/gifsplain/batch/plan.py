@@ -119,17 +119,46 @@ def _name(items: Sequence[Item]) -> str:
 def shard_from_environment(environment: Mapping[str, str] = os.environ) -> Shard | None:
     """This process's place under torchrun or SLURM; None where neither has started it.
 
-    torchrun sets RANK and WORLD_SIZE. In a SLURM array every task of every array element is one place.
+    torchrun sets RANK and WORLD_SIZE. Under SLURM, every task of srun in every element of an array is one place. A batch
+    script is none, for it runs once, however many tasks its job has; SLURM sets SLURM_PROCID and SLURM_NTASKS there too.
+
+    Raises:
+        ConfigurationError: When the elements of an array are no range, so that nobody knows which place is whose.
     """
     if "RANK" in environment and "WORLD_SIZE" in environment:
         return Shard(int(environment["RANK"]), int(environment["WORLD_SIZE"]))
-    if "SLURM_PROCID" not in environment and "SLURM_ARRAY_TASK_ID" not in environment:
+    task, element = _srun_task(environment), _array_element(environment)
+    if task is None and element is None:
         return None
-    tasks = int(environment.get("SLURM_NTASKS", "1"))
-    place = int(environment.get("SLURM_PROCID", "0"))
+    inner, outer = task or Shard(), element or Shard()
+    return Shard(outer.index * inner.count + inner.index, outer.count * inner.count)
+
+
+_OWN_STEPS = 0xFFFFFFF0
+"""srun numbers its steps from 0; numbers from here on are SLURM's own steps, as that of an interactive shell."""
+
+
+def _srun_task(environment: Mapping[str, str]) -> Shard | None:
+    """The place among the tasks of a step that srun has started; only srun sets SLURM_STEP_ID."""
+    step = environment.get("SLURM_STEP_ID", "")
+    if not step.isdigit() or int(step) >= _OWN_STEPS or "SLURM_PROCID" not in environment:
+        return None
+    tasks = environment.get("SLURM_STEP_NUM_TASKS") or environment.get("SLURM_NTASKS", "1")
+    return Shard(int(environment["SLURM_PROCID"]), int(tasks))
+
+
+def _array_element(environment: Mapping[str, str]) -> Shard | None:
+    """The place among the elements of a SLURM array."""
     if "SLURM_ARRAY_TASK_ID" not in environment:
-        return Shard(place, tasks)
+        return None
+    first = int(environment.get("SLURM_ARRAY_TASK_MIN", "0"))
+    count = int(environment.get("SLURM_ARRAY_TASK_COUNT", "1"))
     step = int(environment.get("SLURM_ARRAY_TASK_STEP", "1"))
-    element = (int(environment["SLURM_ARRAY_TASK_ID"]) - int(environment.get("SLURM_ARRAY_TASK_MIN", "0"))) // step
-    elements = int(environment.get("SLURM_ARRAY_TASK_COUNT", "1"))
-    return Shard(element * tasks + place, elements * tasks)
+    last = int(environment.get("SLURM_ARRAY_TASK_MAX", first + (count - 1) * step))
+    place, rest = divmod(int(environment["SLURM_ARRAY_TASK_ID"]) - first, step)
+    if rest or last - first != (count - 1) * step:
+        raise ConfigurationError(
+            f"expected a SLURM array without gaps, got {count} elements from {first} to {last}; submit a whole range, "
+            f"such as --array=0-{count - 1}: what is finished is not done again"
+        )
+    return Shard(place, count)

@@ -63,7 +63,7 @@ def run(job: Job, *, workers: int, gpus: float, resume: bool, report: Report) ->
         clocks = _Pool(job, min(workers, max(1, len(parts))), gpus).run(parts, before, total, report)
     for number, clock in enumerate(clocks):
         write_clock(store, f"ray-{number}", clock)
-    return outcome(store, tuple(clocks), items)
+    return outcome(store, tuple(clocks), items, Shard())
 
 
 class _Pool:

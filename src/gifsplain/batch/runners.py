@@ -15,9 +15,9 @@ import torch
 from gifsplain.batch import plan
 from gifsplain.batch.job import Job, configuration_of
 from gifsplain.batch.plan import Item, Part, Shard
-from gifsplain.batch.store import Store, refuse_other_files, refuse_renamed
+from gifsplain.batch.store import Store, refuse_missing, refuse_other_files, refuse_renamed
 from gifsplain.batch.worker import Clock, Worker
-from gifsplain.errors import GifsplainError
+from gifsplain.errors import ConfigurationError, GifsplainError
 from gifsplain.io import run_folder
 from gifsplain.io.files import write_text
 from gifsplain.models.load import load_models
@@ -43,6 +43,10 @@ class Outcome:
     rows: int
     failures: int
     clocks: tuple[dict[str, float], ...]
+    wanted: int
+    """Explanations that the job asks for, of all places together."""
+    finished: int
+    """How many of them have a row or a failure."""
 
 
 def run(
@@ -56,11 +60,17 @@ def run(
     """Run a job on this machine, or this process's share of it when torchrun or SLURM has started it.
 
     Raises:
-        ConfigurationError: When the folder belongs to another configuration, or is in use.
+        ConfigurationError: When the folder belongs to another configuration, or is in use; when several workers are asked
+            for in one of several places.
         GifsplainError: When cases of this run are in neither table at its end.
         InputError: When there is nothing to do, or a finished row is of another file or content.
     """
     share = shard or plan.shard_from_environment() or Shard()
+    if workers > 1 and share.count > 1:
+        raise ConfigurationError(
+            f"expected one worker for place {share.index} among {share.count}, got {workers}; torchrun or SLURM starts the "
+            "processes: start as many places as there shall be workers, each without --workers"
+        )
     pair = load(job)
     store = Store(job.folder, configuration_of(job, pair))
     store.open(resume=resume or share.count > 1)
@@ -68,14 +78,14 @@ def run(
     done = store.done()
     refuse_other_files(items, done)
     refuse_renamed(items, done)
-    if workers > 1 and share.count == 1:
+    if workers > 1:
         del pair
         return _processes(job, store, workers, items, report)
     with store.claim(share):
         clock = work(
             job, pair, store, share, _counter(len(items) - len(plan.remaining(items, done)), len(items), report)
         )
-    return outcome(store, (clock.values(),), plan.own(items, share))
+    return outcome(store, (clock.values(),), items, share)
 
 
 def load(job: Job) -> Pair:
@@ -115,15 +125,17 @@ def _counter(before: int, total: int, report: Report) -> Callable[[int], None]:
     return count
 
 
-def outcome(store: Store, clocks: tuple[dict[str, float], ...], items: Sequence[Item]) -> Outcome:
+def outcome(store: Store, clocks: tuple[dict[str, float], ...], items: Sequence[Item], share: Shard) -> Outcome:
     """What the folder holds now.
 
     Raises:
-        GifsplainError: When it lacks one of `items`.
+        GifsplainError: When it lacks one of the items of this share.
     """
-    store.refuse_missing(items)
-    rows = len(run_folder.read_run(store.folder))
-    return Outcome(rows, len(run_folder.read_errors(store.folder)), clocks)
+    done = store.done()
+    refuse_missing(plan.own(items, share), done)
+    wanted = [key for item in items for key in item.keys]
+    rows, errors = run_folder.read_run(store.folder), run_folder.read_errors(store.folder)
+    return Outcome(len(rows), len(errors), clocks, len(wanted), sum(key in done for key in wanted))
 
 
 def _processes(job: Job, store: Store, workers: int, items: Sequence[Item], report: Report) -> Outcome:
@@ -163,7 +175,7 @@ def _processes(job: Job, store: Store, workers: int, items: Sequence[Item], repo
             errors.append(message[1])
     if errors:
         raise GifsplainError(f"{errors[0]}; go on with --resume")
-    return outcome(store, tuple(clocks), items)
+    return outcome(store, tuple(clocks), items, Shard())
 
 
 def _next(messages: Any, seconds: float = 0.2) -> tuple[str, Any]:

@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -90,21 +90,6 @@ class Store:
                 keys.setdefault((row["case"], row["target"]), Finished(row["path_hash"]))
         return keys
 
-    def refuse_missing(self, items: Sequence[Item]) -> None:
-        """Refuse to call a run finished whose folder lacks some of its items.
-
-        Raises:
-            GifsplainError: Says how many are missing and names the first.
-        """
-        done = self.done()
-        missing = [key for item in items for key in item.keys if key not in done]
-        if missing:
-            wanted = sum(len(item.keys) for item in items)
-            raise GifsplainError(
-                f"expected a row or a failure for each of {wanted} explanations, got none for {len(missing)} of them "
-                f"(first {', '.join(missing[0])}); go on with --resume"
-            )
-
     def commit(self, part: Part, rows: Sequence[Row], failures: Sequence[Failure]) -> None:
         """Write a finished part: failures first, then results, whose appearance makes the part count."""
         if failures:
@@ -169,6 +154,21 @@ def _read(path: Path, columns: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Rows of a part: whose they are, and `columns`."""
     rows: list[dict[str, Any]] = pq.read_table(path, columns=["case", "path_hash", "target", *columns]).to_pylist()
     return rows
+
+
+def refuse_missing(items: Sequence[Item], done: Collection[Key]) -> None:
+    """Refuse to call a run finished that lacks some of its items.
+
+    Raises:
+        GifsplainError: Says how many are missing and names the first.
+    """
+    wanted = [key for item in items for key in item.keys]
+    missing = [key for key in wanted if key not in done]
+    if missing:
+        raise GifsplainError(
+            f"expected a row or a failure for each of {len(wanted)} explanations, got none for {len(missing)} of them "
+            f"(first {', '.join(missing[0])}); go on with --resume"
+        )
 
 
 def refuse_other_files(items: Sequence[Item], done: Mapping[Key, Finished]) -> None:

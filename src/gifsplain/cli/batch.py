@@ -65,10 +65,11 @@ def batch(
     """Explain a whole data set into one table; a run that was killed goes on with --resume.
 
     OUTPUT holds results/*.parquet, errors/*.parquet, media/CASE/TARGET/, configuration.json and summary.html. Started
-    by torchrun or in a SLURM array, each process does its share. The exit code is 1 when cases failed.
+    by torchrun, srun or in a SLURM array, each process does its share. The exit code is 1 when cases failed.
     """
     from gifsplain.batch.files import Reading
     from gifsplain.batch.job import Job, Models, Outputs
+    from gifsplain.batch.plan import Shard, shard_from_environment
     from gifsplain.batch.run import run, runner_name
     from gifsplain.batch.summary import write_summary
     from gifsplain.cli import console
@@ -86,9 +87,17 @@ def batch(
         models=Models(classifier, autoencoder, resize, device),
         reading=Reading(console.window(window), console.colour(colour)),
     )  # fmt: skip
+    share = shard_from_environment() or Shard()
+    if share.count > 1:
+        typer.echo(
+            f"place {share.index} of {share.count}, counted from 0, as torchrun or SLURM says: one case in {share.count}"
+        )
     with console.rate("explaining") as report:
-        outcome = run(job, runner=runner_name(runner), resume=resume, workers=workers, gpus=gpus, report=report)
+        outcome = run(
+            job, runner=runner_name(runner), resume=resume, workers=workers, gpus=gpus, shard=share, report=report
+        )
     summary = write_summary(output)
+    typer.echo(f"{outcome.finished} of {outcome.wanted} explanations that were asked for are done, all places together")
     typer.echo(f"{outcome.rows} explanations and {outcome.failures} failures in {output}; see {summary}")
     for clock in outcome.clocks:
         typer.echo(
