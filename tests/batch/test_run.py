@@ -22,6 +22,7 @@ from gifsplain.batch.job import Configuration, Job, Models, Outputs
 from gifsplain.batch.plan import Shard
 from gifsplain.batch.run import run, runner_name
 from gifsplain.batch.store import Store
+from gifsplain.batch.streak import LIMIT, Streak
 from gifsplain.batch.summary import write_summary
 from gifsplain.cli import main
 from gifsplain.errors import ConfigurationError, GifsplainError, InputError
@@ -96,6 +97,105 @@ def test_a_case_that_breaks_its_batch_fails_alone(job: Job, monkeypatch: pytest.
         "ZeroDivisionError",
         "the model fell over",
     ]
+
+
+def failing_with(error: Exception, monkeypatch: pytest.MonkeyPatch, *cases: str) -> list[str]:
+    """The model fails for `cases`, or for all but none named; the names that it was given alone."""
+    real, tried = worker_module.explain_with, []
+
+    def failing(name: str, pair: Any, pictures: Any, targets: Any, settings: Settings, *, cases: Any) -> Any:
+        if len(cases) == 1:
+            tried.extend(cases)
+        if broken.intersection(cases) or not broken:
+            raise error
+        return real(name, pair, pictures, targets, settings, cases=cases)
+
+    broken = set(cases)
+    monkeypatch.setattr(worker_module, "explain_with", failing)
+    return tried
+
+
+def test_failures_can_be_tried_again(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    (job.cases[6].path).write_bytes(b"not a picture")
+    with monkeypatch.context() as patch:
+        failing_with(RuntimeError("device lost"), patch, "case0001", "case0002")
+        assert (run(job).failures, run(job, resume=True).failures) == (6, 6)
+    before = read_run(job.folder)
+    assert run(job, resume=True).failures == 6  # only when asked for
+    again = replace(job, retry_failed=True)
+    outcome = run(again, resume=True)
+    assert (outcome.rows, outcome.failures, outcome.finished) == (12, 2, 14)
+    assert set(read_errors(job.folder).case) == {"case0006"}
+    assert len(read_run(job.folder).merge(before, on=["case", "target", "seconds"])) == len(before) == 8
+    assert "2 failures" in write_summary(job.folder).read_text()
+    assert run(again, resume=True).failures == 2
+    assert run(job, resume=True).rows == 12
+
+
+def test_what_fails_again_has_its_last_reason(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, reason in enumerate(("first", "second")):
+        with monkeypatch.context() as patch:
+            failing_with(RuntimeError(reason), patch, *(case.name for case in job.cases[: 4 - number]))
+            run(replace(job, retry_failed=True), resume=bool(number))
+        errors = read_errors(job.folder)
+        assert len(errors) == 2 * (4 - number) and set(errors.reason) == {reason}
+
+
+def test_failures_at_other_paths_are_tried_again_when_asked_for(job: Job, tmp_path: Path) -> None:
+    job.cases[6].path.write_bytes(b"not a picture")
+    run(job)
+    moved = spelt_anew(job, "copy", tmp_path)
+    with pytest.raises(InputError, match=r"paths at which these cases failed, got others for case0006 \(1 in all\)"):
+        run(moved, resume=True)
+    outcome = run(replace(moved, retry_failed=True), resume=True)
+    assert (outcome.rows, outcome.failures) == (12, 2)
+
+
+@pytest.mark.parametrize("part", [3, 50])
+def test_a_run_stops_when_case_after_case_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int) -> None:
+    tiny_batch.write_images(tmp_path / "images", 60)
+    job = make(tmp_path, part=part, targets=("left",))
+    with monkeypatch.context() as patch:
+        tried = failing_with(RuntimeError("device lost"), patch, *(case.name for case in job.cases[5:]))
+        with pytest.raises(
+            GifsplainError, match=r"got 2[5-8] cases in a row .*RuntimeError: device lost.*--retry-failed"
+        ):
+            run(job)
+    assert 25 <= len(set(tried)) <= 32
+    assert len(read_run(job.folder)) == 5 and 25 <= len(read_errors(job.folder)) <= 28
+    assert run(replace(job, retry_failed=True), resume=True).rows == 60
+
+
+def test_files_that_fail_do_not_stop_a_run(tmp_path: Path) -> None:
+    tiny_batch.write_images(tmp_path / "images", 30)
+    for path in sorted((tmp_path / "images").iterdir())[:29]:
+        path.write_bytes(b"not a picture")
+    assert run(make(tmp_path, targets=("left",))).rows == 1
+
+
+def test_a_run_stops_when_no_picture_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*explanation: Any, **outputs: Any) -> None:
+        raise OSError("no space left on device")
+
+    tiny_batch.write_images(tmp_path / "images", 60)
+    monkeypatch.setattr(worker_module, "write_explanation", full)
+    with pytest.raises(GifsplainError, match=r"in a row .*OSError: no space left on device"):
+        run(make(tmp_path, targets=("left",), outputs=Outputs(("map",))))
+    assert 25 <= len(read_errors(tmp_path / "run")) < 40
+
+
+@pytest.mark.parametrize("targets", [1, 30])
+def test_a_case_counts_once_whatever_its_targets(targets: int) -> None:
+    streak = Streak()
+    for number in range(LIMIT - 1):
+        for _ in range(targets):
+            streak.failed(f"case{number}", RuntimeError("lost"))
+    streak.refuse_too_long()
+    streak.failed("damaged", InputError("no picture"))
+    assert not streak.is_too_long
+    streak.succeeded()
+    streak.failed("one", RuntimeError("lost"))
+    assert streak.cases == 1
 
 
 @pytest.mark.parametrize("method", ["latentshift", "grad"])

@@ -52,6 +52,8 @@ class Job:
     reading: Reading = field(default_factory=Reading)
     part: int = 32
     """Cases that are committed together: the most that a kill can cost a process."""
+    retry_failed: bool = False
+    """Whether what failed in an earlier run is tried again."""
     readers: int = 2
     encoders: int = 2
 

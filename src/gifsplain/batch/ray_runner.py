@@ -9,7 +9,7 @@ from gifsplain.batch.job import Job, configuration_of
 from gifsplain.batch.plan import Part, Shard
 from gifsplain.batch.runners import Outcome, Report, load, outcome, parts_of, write_clock
 from gifsplain.batch.store import Store, refuse_other_files, refuse_renamed
-from gifsplain.batch.worker import Worker
+from gifsplain.batch.worker import Clock, Worker
 from gifsplain.errors import GifsplainError, MissingExtraError
 
 try:
@@ -27,13 +27,13 @@ class Actor:
     """Holds the models of a job in a process of the cluster; the run folder must be one that every machine sees."""
 
     def __init__(self, job: Job) -> None:
-        self.pair = load(job)
-        self.job = job
-        self.store = Store(job.folder, configuration_of(job, self.pair))
+        pair = load(job)
+        self.worker = Worker(job, pair, Store(job.folder, configuration_of(job, pair)))
 
     def run(self, part: Part) -> dict[str, float]:
         """Explain and commit one part."""
-        return Worker(self.job, self.pair, self.store).run([part]).values()
+        self.worker.clock = Clock()
+        return self.worker.run([part]).values()
 
     def process(self) -> int:
         """Number of the process, for tests that end it."""
@@ -53,7 +53,7 @@ def run(job: Job, *, workers: int, gpus: float, resume: bool, report: Report) ->
     store = Store(job.folder, configuration_of(job, load(job)))
     store.open(resume=resume)
     items = plan.make_items(job.cases, job.targets)
-    done = store.done()
+    done = store.done(failures=not job.retry_failed)
     refuse_other_files(items, done)
     refuse_renamed(items, done)
     with store.claim(Shard()):

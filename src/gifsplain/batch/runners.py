@@ -75,16 +75,15 @@ def run(
     store = Store(job.folder, configuration_of(job, pair))
     store.open(resume=resume or share.count > 1)
     items = plan.make_items(job.cases, job.targets)
-    done = store.done()
+    done = store.done(failures=not job.retry_failed)
     refuse_other_files(items, done)
     refuse_renamed(items, done)
+    left = plan.remaining(items, done)
     if workers > 1:
         del pair
-        return _processes(job, store, workers, items, report)
+        return _processes(job, store, workers, items, _counter(len(items) - len(left), len(items), report))
     with store.claim(share):
-        clock = work(
-            job, pair, store, share, _counter(len(items) - len(plan.remaining(items, done)), len(items), report)
-        )
+        clock = work(job, pair, store, share, _counter(len(items) - len(left), len(items), report))
     return outcome(store, (clock.values(),), items, share)
 
 
@@ -97,7 +96,7 @@ def load(job: Job) -> Pair:
 def parts_of(job: Job, store: Store, share: Shard) -> list[Part]:
     """What is left to do for one place among many."""
     mine = plan.own(plan.make_items(job.cases, job.targets), share)
-    return plan.make_parts(plan.remaining(mine, store.done()), job.part)
+    return plan.make_parts(plan.remaining(mine, store.done(failures=not job.retry_failed)), job.part)
 
 
 def work(job: Job, pair: Pair, store: Store, share: Shard, report: Callable[[int], None]) -> Clock:
@@ -138,11 +137,10 @@ def outcome(store: Store, clocks: tuple[dict[str, float], ...], items: Sequence[
     return Outcome(len(rows), len(errors), clocks, len(wanted), sum(key in done for key in wanted))
 
 
-def _processes(job: Job, store: Store, workers: int, items: Sequence[Item], report: Report) -> Outcome:
+def _processes(job: Job, store: Store, workers: int, items: Sequence[Item], count: Callable[[int], None]) -> Outcome:
     """One process for each shard, on a GPU of its own where there are any; one that dies is started again."""
     context: Any = mp.get_context("spawn")
     messages = context.Queue()
-    count = _counter(len(items) - len(plan.remaining(items, store.done())), len(items), report)
     running: dict[int, Any] = {index: _start(context, job, Shard(index, workers), messages) for index in range(workers)}
     clocks: list[dict[str, float]] = []
     errors: list[str] = []

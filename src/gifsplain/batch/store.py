@@ -20,6 +20,7 @@ from gifsplain.batch.rows import Failure, Row
 from gifsplain.errors import ConfigurationError, GifsplainError, InputError
 from gifsplain.io import run_folder
 from gifsplain.io.files import atomic_path, sha256_file, write_text_once
+from gifsplain.io.manifest import Case
 
 _TYPES = {str: pa.string(), float: pa.float64(), int: pa.int64()}
 
@@ -78,17 +79,18 @@ class Store:
             "not mixed: choose another folder, or give the values of its configuration.json"
         )
 
-    def done(self) -> dict[Key, Finished]:
-        """Everything committed, failures included."""
-        keys: dict[Key, Finished] = {}
+    def done(self, *, failures: bool = True) -> dict[Key, Finished]:
+        """Everything that has a row, and where `failures` count what has failed; a row outweighs a failure before it."""
+        rows: dict[Key, Finished] = {}
+        failed: dict[Key, Finished] = {}
         for path in run_folder.committed_parts(self.folder):
             for row in _read(path, ["sha256", "bytes", "modified_ns"]):
                 file = Finished(row["path_hash"], row["sha256"], row["bytes"], row["modified_ns"])
-                keys[row["case"], row["target"]] = file
+                rows[row["case"], row["target"]] = file
             beside = self.folder / run_folder.ERRORS / path.name
-            for row in _read(beside) if beside.is_file() else []:
-                keys.setdefault((row["case"], row["target"]), Finished(row["path_hash"]))
-        return keys
+            for row in _read(beside) if failures and beside.is_file() else []:
+                failed[row["case"], row["target"]] = Finished(row["path_hash"])
+        return failed | rows
 
     def commit(self, part: Part, rows: Sequence[Row], failures: Sequence[Failure]) -> None:
         """Write a finished part: failures first, then results, whose appearance makes the part count."""
@@ -180,23 +182,39 @@ def refuse_other_files(items: Sequence[Item], done: Mapping[Key, Finished]) -> N
     Raises:
         InputError: Names the cases whose file has changed, or whose name stands for another file.
     """
-    changed, other = [], []
+    faults: dict[str, list[str]] = {}
     for item in items:
         found = {done[key] for key in item.keys if key in done}
-        hashes = plan.path_hashes(item.case) if found else set()
-        if any(not _unchanged(item.case.path, file) for file in found if file.path_hash in hashes):
-            changed.append(item.case.name)
-        elif any(not _is_copy(item.case.path, file) for file in found if file.path_hash not in hashes):
-            other.append(item.case.name)
-    if changed:
-        raise InputError(
-            f"expected the files that the finished rows are of, got other content for {_first(changed)}; use a new folder"
-        )
-    if other:
-        raise InputError(
-            f"expected each case to be the file that its finished rows are of, got other files for {_first(other)}; give "
-            "them names of their own in the column `case` of the manifest, or use a new folder"
-        )
+        if found and (fault := _fault(item.case, found)):
+            faults.setdefault(fault, []).append(item.case.name)
+    for fault in (_CHANGED, _OTHER, _UNTOLD):
+        if fault in faults:
+            raise InputError(fault.format(_first(faults[fault])))
+
+
+_CHANGED = "expected the files that the finished rows are of, got other content for {}; use a new folder"
+_OTHER = (
+    "expected each case to be the file that its finished rows are of, got other files for {}; give them names of their own "
+    "in the column `case` of the manifest, or use a new folder"
+)
+_UNTOLD = (
+    "expected the paths at which these cases failed, got others for {}; try them again with --retry-failed, or, where the "
+    "names stand for other files, use a new folder"
+)
+
+
+def _fault(case: Case, found: Collection[Finished]) -> str:
+    """What speaks against a case's file being that of its rows and failures; empty where nothing does."""
+    hashes = plan.path_hashes(case)
+    for file in found:
+        if file.path_hash in hashes:
+            if not _unchanged(case.path, file):
+                return _CHANGED
+        elif not file.content:
+            return _UNTOLD
+        elif not _is_copy(case.path, file):
+            return _OTHER
+    return ""
 
 
 def refuse_renamed(items: Sequence[Item], done: Mapping[Key, Finished]) -> None:

@@ -11,6 +11,7 @@ from gifsplain.batch.job import Job
 from gifsplain.batch.plan import Item, Part
 from gifsplain.batch.rows import Failure, Row, make_failure, make_row
 from gifsplain.batch.store import Store
+from gifsplain.batch.streak import Streak
 from gifsplain.errors import InputError
 from gifsplain.explain.methods import explain_with
 from gifsplain.io import run_folder
@@ -67,9 +68,14 @@ class Worker:
         self.store = store
         self.report = report
         self.clock = Clock()
+        self.computing, self.writing = Streak(), Streak()
 
     def run(self, parts: Sequence[Part]) -> Clock:
-        """Work through `parts`; at most two of them wait for their pictures while the next is computed."""
+        """Work through `parts`; at most two of them wait for their pictures while the next is computed.
+
+        Raises:
+            GifsplainError: When case after case failed, and not by its file; what was computed is committed first.
+        """
         started, before = time.perf_counter(), time.process_time()
         waiting: deque[_Open] = deque()
         with ThreadPoolExecutor(self.job.readers) as readers, ThreadPoolExecutor(self.job.encoders) as encoders:
@@ -78,12 +84,20 @@ class Worker:
                 waiting.append(self._compute(part, groups, encoders))
                 while len(waiting) > 2:
                     self._commit(waiting.popleft())
+                if self._is_broken:
+                    break
             while waiting:
                 self._commit(waiting.popleft())
         self.clock.total += time.perf_counter() - started
         self.clock.cpu += time.process_time() - before
         self.clock.peak_megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        self.computing.refuse_too_long()
+        self.writing.refuse_too_long()
         return self.clock
+
+    @property
+    def _is_broken(self) -> bool:
+        return self.computing.is_too_long or self.writing.is_too_long
 
     def _read_ahead(self, parts: Sequence[Part], readers: ThreadPoolExecutor) -> Iterator[list[Loaded]]:
         """Loaded items in batches that never cross a part; two batches are being read while one is used."""
@@ -127,7 +141,7 @@ class Worker:
         """Explain every batch of a part and hand the pictures to the encoders."""
         opened = _Open(part)
         left = len(part.items)
-        while left > 0:
+        while left > 0 and not self._is_broken:
             loaded = next(groups)
             left -= len(loaded)
             started = time.perf_counter()
@@ -152,14 +166,17 @@ class Worker:
     ) -> list[tuple[tuple[Item, Stat], Explanation]]:
         """Explanations of a group; when the group fails, of each of its cases and targets alone."""
         owners = [(item, stat) for item, _, stat in group for _ in targets]
+        pictures, names = [picture for _, picture, _ in group], [item.case.name for item, _, _ in group]
         try:
-            pictures, names = [picture for _, picture, _ in group], [item.case.name for item, _, _ in group]
             made = explain_with(self.job.method, self.pair, pictures, targets, self.job.settings, cases=names)
-            return list(zip(owners, made, strict=True))
         except Exception as error:
             if len(group) == 1 and len(targets) == 1:
                 self._fail(group[0][0], targets, error, opened)
+                self.computing.failed(names[0], error)
                 return []
+        else:
+            self.computing.succeeded()
+            return list(zip(owners, made, strict=True))
         alone = [([one], [target]) for one in group for target in targets]
         return [found for one, target in alone for found in self._together(one, target, opened)]
 
@@ -187,8 +204,10 @@ class Worker:
             error = future.exception() if future is not None else None
             if error is None:
                 rows.append(row)
+                self.writing.succeeded()
             else:
                 self._fail(item, [row.target], error, opened)
+                self.writing.failed(item.case.name, error)
         self.clock.waiting_for_encoders += time.perf_counter() - started
         self.store.commit(opened.part, rows, opened.failures)
         self.clock.rows += len(rows)

@@ -51,6 +51,9 @@ def batch(
     runner: Annotated[str, typer.Option(help="Where the work is done: here or ray.")] = "here",
     gpus: Annotated[float, typer.Option(min=0, help="GPUs for each Ray actor; may be a fraction.")] = 0.0,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on in a folder that holds results.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed/--no-retry-failed", help="With --resume: what failed is tried again.")
+    ] = False,
     batch_size: Annotated[
         int, typer.Option("--batch", min=1, help="Most images that pass through a network at once.")
     ] = 16,
@@ -81,7 +84,7 @@ def batch(
         composition=console.composition(compose), precision=console.precision(precision), memory=console.gigabytes(memory),
     )  # fmt: skip
     job = Job(
-        folder=output, cases=tuple(find_cases(manifest)), method=method, settings=settings, part=part,
+        folder=output, cases=tuple(find_cases(manifest)), method=method, settings=settings, part=part, retry_failed=retry_failed,
         targets=tuple(name.strip() for text in targets for name in text.split(",") if name.strip()),
         outputs=Outputs(console.formats(formats) if media else (), arrays),
         models=Models(classifier, autoencoder, resize, device),

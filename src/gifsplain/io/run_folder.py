@@ -36,9 +36,18 @@ def read_run(folder: str | Path) -> pd.DataFrame:
 
 
 def read_errors(folder: str | Path) -> pd.DataFrame:
-    """One row for each case and target that failed: `case`, `target`, `error` (its class) and `reason`."""
-    files = [Path(folder) / ERRORS / path.name for path in committed_parts(folder)]
-    return _read(Path(folder), files).sort_values(["case", "target"], ignore_index=True)
+    """One row for each case and target that failed: `case`, `target`, `error` (its class) and `reason`.
+
+    What was tried again is here only if it failed again, and then with its last reason.
+    """
+    parts = committed_parts(folder)
+    files = [path for path in (Path(folder) / ERRORS / part.name for part in parts) if path.is_file()]
+    files.sort(key=lambda path: path.stat().st_mtime_ns)
+    frame = _read(Path(folder), files).drop_duplicates(["case", "target"], keep="last")
+    explained = set(_read(Path(folder), parts, ["case", "target"]).itertuples(index=False, name=None))
+    keys = zip(frame["case"], frame["target"], strict=True)
+    failed = pd.Series([key not in explained for key in keys], index=frame.index, dtype=bool)
+    return frame[failed].sort_values(["case", "target"], ignore_index=True)
 
 
 def read_configuration(folder: str | Path) -> dict[str, object]:
@@ -65,11 +74,11 @@ def media_folder(folder: str | Path, case: str, target: str) -> Path:
     return Path(folder) / MEDIA / safe_name(case) / safe_name(target)
 
 
-def _read(folder: Path, files: list[Path]) -> pd.DataFrame:
+def _read(folder: Path, files: list[Path], columns: list[str] | None = None) -> pd.DataFrame:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    tables = [pq.read_table(path) for path in files if path.is_file()]
+    tables = [pq.read_table(path, columns=columns) for path in files if path.is_file()]
     if not tables:
         return pd.DataFrame({"case": pd.Series(dtype=str), "target": pd.Series(dtype=str)})
     frame: pd.DataFrame = pa.concat_tables(tables).to_pandas()
