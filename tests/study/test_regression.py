@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy import integrate, special, stats
+from scipy import integrate, optimize, special, stats
 from statsmodels.miscmodels.ordinal_model import OrderedModel
 from statsmodels.regression.linear_model import OLS
 
@@ -55,6 +55,60 @@ def test_recovers_planted_effect_and_case_spread() -> None:
     assert null.interval[0] < 0 < null.interval[1] and null.p_value > 0.01
     assert fit.case_sd == pytest.approx(0.9 / 0.6, rel=0.15)
     assert planted.odds_ratio == pytest.approx(np.exp(planted.value))
+
+
+def many_readers(seed: int, readers: int, *, cases: int, truth: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Answers 0 to 2, columns (truth of the case, condition) and cases: what `readers` say with a case sd of 2."""
+    generator = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(cases), readers)
+    x = np.column_stack([groups % 2, np.arange(len(groups)) % 2]).astype(float)
+    latent = x @ [truth, 0.5] + generator.normal(0, 2, cases)[groups] + generator.logistic(size=len(groups))
+    return np.searchsorted([-0.7, 0.7], latent), x, groups
+
+
+@pytest.mark.parametrize("readers", [10, 20])
+def test_many_readers_of_a_case_are_a_dense_integral(readers: int) -> None:
+    y, x, groups = many_readers(3, readers, cases=40, truth=0.8)
+    grid = np.linspace(-6, 6, 241)
+    weights = stats.norm.pdf(grid) / stats.norm.pdf(grid).sum()
+
+    def cost(at: np.ndarray) -> float:
+        """Thresholds at[0] and at[0] + exp(at[1]), effects at[2:4], sd exp(at[4])."""
+        eta = (x @ at[2:4])[:, None] + np.exp(at[4]) * grid
+        low, high = special.expit(at[0] - eta), special.expit(at[0] + np.exp(at[1]) - eta)
+        chance = np.where(y[:, None] == 0, low, np.where(y[:, None] == 1, high - low, 1 - high))
+        logs = np.log(chance).reshape(-1, readers, len(grid)).sum(axis=1)
+        return -float(special.logsumexp(logs, b=weights, axis=1).sum())
+
+    def bend(i: int, j: int) -> float:
+        one, two = np.eye(5)[i] * 1e-3, np.eye(5)[j] * 1e-3
+        corners = cost(at + one + two) - cost(at + one - two) - cost(at - one + two) + cost(at - one - two)
+        return corners / 4e-6
+
+    at = optimize.minimize(cost, [-0.7, 0.3, 0.0, 0.0, 0.0], method="BFGS", options={"gtol": 1e-3}).x
+    errors = np.sqrt(np.diag(np.linalg.inv([[bend(i, j) for j in range(5)] for i in range(5)])))
+    fit = ordinal.fit(y, x, groups, ["truth", "condition"])
+    assert fit.converged and fit.log_likelihood == pytest.approx(-cost(at), abs=1e-4)
+    assert [e.value for e in fit.effects] == pytest.approx(at[2:4].tolist(), abs=5e-3)
+    assert [e.standard_error for e in fit.effects] == pytest.approx(errors[2:4].tolist(), rel=5e-3)
+    assert fit.case_sd == pytest.approx(np.exp(at[4]), rel=5e-3)
+
+
+def test_chances_far_from_the_thresholds() -> None:
+    """Both shares round to 1 there; the chance is exp(-38) - exp(-40)."""
+    for upper, lower in ((40.0, 38.0), (-38.0, -40.0)):
+        chance, _, _ = ordinal._chances(np.array([upper]), np.array([lower]))
+        assert chance[0] == pytest.approx(-38 + np.log1p(-np.exp(-2)), rel=1e-12)
+
+
+@pytest.mark.slow
+def test_twenty_readers_find_no_truth_where_there_is_none() -> None:
+    rejected = 0
+    for seed in range(200):
+        fit = ordinal.fit(*many_readers(seed, 20, cases=60, truth=0.0), ["truth", "condition"])
+        rejected += fit.effect("truth").p_value < 0.05
+    # 99.9 % of binomial(200, 0.05) lies at or below 0.105
+    assert rejected / 200 <= 0.105, rejected
 
 
 def test_refuses_constant_answers() -> None:

@@ -134,7 +134,7 @@ def _models(table: Table) -> list[dict[str, Any]]:
         models.append({
             "question": question, "fitted": True, "converged": fit.converged, "effects": effects,
             "thresholds": fit.thresholds, "case_sd": fit.case_sd, "log_likelihood": fit.log_likelihood, "n": fit.n,
-            "model": "cumulative logit; readers and targets fixed, cases random intercepts (Gauss-Hermite, maximum likelihood)",
+            "model": "cumulative logit; readers and targets fixed, cases random intercepts (adaptive Gauss-Hermite, maximum likelihood)",
         })  # fmt: skip
     return models
 
