@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from gifsplain.errors import InputError
+from gifsplain.study import analysis
 from gifsplain.study.statistics.table import condition_order, from_text, read_csv
 
 from .tables import answers
@@ -72,6 +73,18 @@ def test_missing_column_and_file(tmp_path: Path) -> None:
         read_csv(tmp_path / "absent.csv")
     with pytest.raises(InputError, match="at least one row"):
         read_csv(write(tmp_path))
+
+
+def test_conditions_that_are_not_named_are_left_out_of_everything() -> None:
+    frame = answers(3, cases=24, effect=(2.0, 2.0), extras=True, conditions=("a", "b", "c"))
+    frame.loc[frame["condition"] == "c", "reader"] += " late"  # readers who saw nothing else
+    named = from_text(frame, conditions=("b", "a"))
+    alone = from_text(frame[frame["condition"] != "c"], conditions=("b", "a"))
+    assert named.conditions == ("b", "a") and named.readers == ("R0", "R1")
+    options = analysis.Options(draws=100)
+    assert analysis.analyse(named, options).record == analysis.analyse(alone, options).record
+    with pytest.raises(InputError, match="row 4: confidence must be"):  # still checked: a slip there may hide another
+        from_text(frame.assign(confidence=frame["confidence"].where(frame.index != 2, "9")), conditions=("a", "b"))
 
 
 def test_partial_answers_only_when_allowed(tmp_path: Path) -> None:

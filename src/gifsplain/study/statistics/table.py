@@ -62,7 +62,7 @@ def read_csv(
 ) -> Table:
     """The checked table of a CSV in long form; columns that nobody asked for are ignored.
 
-    `partial` allows empty answers. Raises `InputError` that names every problem with its row, counted as a
+    With `conditions`, rows of other conditions are checked too, then left out. `partial` allows empty answers. Raises `InputError` that names every problem with its row, counted as a
     spreadsheet does (the header is row 1).
     """
     if not path.is_file():
@@ -83,7 +83,7 @@ def from_text(
     points: int = 5,
     partial: bool = False,
 ) -> Table:
-    """The checked table of a frame of strings, or an `InputError` that lists its problems."""
+    """The checked table of a frame of strings (see `read_csv`), or an `InputError` that lists its problems."""
     missing = [name for name in (*KEYS, *questions) if name not in raw.columns]
     if missing:
         raise InputError(
@@ -98,8 +98,9 @@ def from_text(
         listed = "\n".join(f"  row {row}: {text}" for row, text in problems[:MAX_LISTED])
         more = f"\n  and {len(problems) - MAX_LISTED} more" if len(problems) > MAX_LISTED else ""
         raise InputError(f"expected a clean table, got {len(problems)} problems; correct these rows:\n{listed}{more}")
-    rows = _typed(raw, questions)
-    return Table(rows, tuple(questions), condition_order(rows["condition"].unique(), conditions), points)
+    order = condition_order(raw["condition"].unique(), conditions)
+    rows = _typed(raw[raw["condition"].isin(order)].reset_index(drop=True), questions)
+    return Table(rows, tuple(questions), order, points)
 
 
 def condition_order(found: Iterable[str], wanted: Sequence[str] = ()) -> tuple[str, ...]:
