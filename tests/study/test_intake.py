@@ -27,7 +27,13 @@ def batch_run(folder: Path, method: str, source: Path, pool: pd.DataFrame) -> Pa
         shutil.copy(source / row["image"], media / "image.png")
         at = str(media.relative_to(folder))
         rows.append(
-            {"case": row["case"], "target": row["target"], "method": method, "score_input": row["score"], "media": at}
+            {
+                "case": row["case"],
+                "target": row["target"],
+                "method": row.get("method", method),
+                "score_input": row["score"],
+                "media": at,
+            }
         )
     (folder / "results").mkdir()
     (folder / "configuration.json").write_text(json.dumps({"method": method}))
@@ -67,6 +73,61 @@ def test_batch_runs_and_labels_make_a_study(tmp_path: Path) -> None:
         intake.from_batch(runs[:1], tmp_path / "labels.csv", setup)
     with pytest.raises(ConfigurationError, match="expected `source` for panel traditional.grad"):
         intake.from_batch(runs, tmp_path / "labels.csv", config.load(SMALL))
+
+
+def pool_and_labels(folder: Path, setup: config.Config) -> pd.DataFrame:
+    """The drawn pool, whose labels lie in labels.csv; a case has one target."""
+    pool = pd.read_csv(drawn.cases_csv(folder / "source", setup, per_stratum=3, side=16), keep_default_na=False)
+    pool.pivot(index="case", columns="target", values="truth").reset_index().to_csv(folder / "labels.csv", index=False)
+    return pool
+
+
+def test_several_runs_of_a_method_are_joined(tmp_path: Path) -> None:
+    setup = config.parse(with_sources())
+    pool = pool_and_labels(tmp_path, setup)
+    half = len(pool) // 2
+    runs = [
+        batch_run(tmp_path / name, method, tmp_path / "source", part)
+        for name, method, part in (
+            ("first", "latentshift", pool[:half]), ("grad", "grad", pool), ("second", "latentshift", pool[half:]),
+        )
+    ]  # fmt: skip
+    found = intake.from_batch(runs, tmp_path / "labels.csv", setup)
+    assert len(found) == len(pool)
+    assert all(Path(p).is_file() for c in intake.media_columns(setup) for p in found[c])
+    again = batch_run(tmp_path / "again", "latentshift", tmp_path / "source", pool[half - 1 : half + 1])
+    case, target = pool.loc[half - 1, ["case", "target"]]
+    with pytest.raises(InputError, match=f"once a method, got 2 again in {again}: {case} {target}, .*; leave one of"):
+        intake.from_batch([*runs, again], tmp_path / "labels.csv", setup)
+
+
+def test_each_row_of_a_run_counts_for_its_own_method(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """`batch --method auto` takes the straight line where it works and steps elsewhere."""
+    setup = config.parse(with_sources())
+    pool = pool_and_labels(tmp_path, setup)
+    mixed = pool.assign(method=["latentshift", *["latentshift-steps"] * 2, *["latentshift"] * (len(pool) - 3)])
+    runs = [
+        batch_run(tmp_path / "auto", "auto", tmp_path / "source", mixed),
+        batch_run(tmp_path / "grad", "grad", tmp_path / "source", pool[:-1]),
+    ]
+    found = intake.from_batch(runs, tmp_path / "labels.csv", setup)
+    has = dict(zip(found["case"], found["latentshift.animation"] != "", strict=True))
+    assert has == {case: i not in (1, 2) for i, case in enumerate(pool["case"])}
+    assert (found["image"] != "").all()
+    named = ", ".join(f"{case} {target}" for case, target in pool.loc[1:2, ["case", "target"]].to_numpy())
+    assert f"left out: 2 explanations by latentshift-steps, which no panel shows: {named}" in caplog.text
+    labels = pd.read_csv(tmp_path / "labels.csv", dtype=str)
+    labels[labels["case"] != pool["case"].iloc[0]].to_csv(tmp_path / "fewer.csv", index=False)
+    intake.from_batch(runs, tmp_path / "fewer.csv", setup)
+    case, target = pool.loc[0, ["case", "target"]]
+    assert f"left out: 1 explanations without a label of 0 or 1: {case} {target}" in caplog.text
+    intake.from_batch(
+        [*runs[:1], batch_run(tmp_path / "g", "grad", tmp_path / "source", pool[:1])], tmp_path / "labels.csv", setup
+    )
+    named = ", ".join(
+        f"{case} {target}" for case, target in sorted(pool.loc[1:2, ["case", "target"]].to_numpy().tolist())
+    )
+    assert f"left out: 2 labels that no run explained: {named}" in caplog.text
 
 
 def test_cases_without_an_animation_are_all_named(tmp_path: Path) -> None:

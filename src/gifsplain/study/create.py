@@ -18,9 +18,6 @@ from gifsplain.study.store.clock import now
 from gifsplain.study.store.engine import Store, open_store
 from gifsplain.study.store.records import Item, Media, Setting
 
-NAMED = 10
-"""Cases that an error names."""
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -115,7 +112,7 @@ def _require_pictures(pool: pd.DataFrame, items: list[design.Item], config: conf
     named = [f"{case} {target}" for (case, target), missing in lacking.items() if missing]
     raise InputError(
         f"expected a picture in every column of each case, got none in {', '.join(drawn)}; {len(named)} of {len(pool)} "
-        f"cases lack one: {', '.join(named[:NAMED])}{' and others' if len(named) > NAMED else ''}. Where a method finds no "
+        f"cases lack one: {', '.join(named[: intake.NAMED])}{' and others' if len(named) > intake.NAMED else ''}. Where a method finds no "
         "change it draws no animation: take these lines out of the labels (and say so), or explain those cases otherwise"
     )
 

@@ -1,9 +1,10 @@
-"""The pool of cases a study is drawn from: a plain CSV, or a batch run with labels turned into the same form.
+"""The pool of cases a study is drawn from: a plain CSV, or batch runs with labels turned into the same form.
 
 Columns: case, target, truth, score; optional split; `image` (the bare picture) and one column `condition.panel` per
 panel with paths relative to the CSV; optional `condition.iou`; optional `fact.<name>` shown to readers.
 """
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,9 @@ import pandas as pd
 
 from gifsplain.errors import ConfigurationError, InputError
 from gifsplain.io import run_folder
-from gifsplain.study.config import Config, Panel
+from gifsplain.study.config import Config, Source
+
+logger = logging.getLogger(__name__)
 
 IDENTIFYING = re.compile(
     r"(patient|name|birth|dob|mrn|medical_?record|accession|social|ssn|insurance|address|street|phone|telephone|fax|e_?mail|passport|"
@@ -22,6 +25,8 @@ DATE = re.compile(
     r"(19|20)\d{2}[-/.]?(0[1-9]|1[0-2])[-/.]?(0[1-9]|[12]\d|3[01])|(0?[1-9]|[12]\d|3[01])[./-](0?[1-9]|1[0-2])[./-](19|20)?\d{2}"
 )
 MAX_FACT = 60
+NAMED = 10
+"""Cases that a message names."""
 
 
 def read_cases(path: Path, config: Config) -> pd.DataFrame:
@@ -89,53 +94,107 @@ def refused_facts(raw: pd.DataFrame) -> list[str]:
     return found
 
 
-def from_batch(runs: Sequence[Path], labels: Path, config: Config) -> pd.DataFrame:
-    """The pool of finished batch runs (one per method) and a table of labels.
+Folders = dict[tuple[str, str], Path]
+"""The pictures of each case and target."""
 
+
+def from_batch(runs: Sequence[Path], labels: Path, config: Config) -> pd.DataFrame:
+    """The pool of finished batch runs and a table of labels; what is left out is logged by name.
+
+    A run may hold rows of several methods (`--method auto`), and a method may come in several runs of different cases.
     Labels: case with a 0/1 column per target, or case, target, truth in long form; optional split, `fact.*`,
     `condition.iou` and `image` (path relative to the CSV; otherwise `image.png` of a run's pictures). The panels'
     `source` says which method and file they show. The score is the input's.
     """
     pool = _labels(labels, config)
-    by_method: dict[str, tuple[Path, pd.DataFrame]] = {}
+    rows = _shown(_explained(runs), config)
+    scores = rows.drop_duplicates(["case", "target"])[["case", "target", "score_input"]]
+    both = pool[["case", "target"]].merge(scores, how="outer", on=["case", "target"], indicator=True)
+    _log_left_out(both[both["_merge"] == "left_only"], "labels that no run explained")
+    _log_left_out(both[both["_merge"] == "right_only"], "explanations without a label of 0 or 1")
+    pool = pool.merge(scores.rename(columns={"score_input": "score"}), on=["case", "target"], how="inner")
+    if pool.empty:
+        raise InputError(
+            f"expected cases and targets shared by the runs and {labels}, got none; check the names of both"
+        )
+    folders = {str(method): _folders(own) for method, own in rows.groupby("method", sort=False)}
+    for name, source in _sources(config).items():
+        pool[name] = _files(pool, folders[source.method], source.file)
+    found = [_files(pool, own, "image.png") for own in folders.values()]
+    image = [next(filter(None, paths), "") for paths in zip(*found, strict=True)]
+    given = pool["image"] if "image" in pool else pd.Series("", index=pool.index)
+    pool["image"] = [str((labels.parent / g).resolve()) if g else f for g, f in zip(given, image, strict=True)]
+    return _checked(pool.fillna("").astype(str), config, Path("/"))
+
+
+def _explained(runs: Sequence[Path]) -> pd.DataFrame:
+    """All rows of the runs with the column `run`; refuses a case and target that a method explained twice."""
+    frames = []
     for run in runs:
         rows = run_folder.read_run(run)
         if rows.empty or not rows["media"].astype(bool).any():
             raise InputError(
                 f"expected explanations with pictures in {run}, got none; run `gifsplain batch` with --media"
             )
-        by_method[str(rows["method"].iloc[0])] = run, rows.set_index(["case", "target"])
-    first = next(iter(by_method.values()))[1]["score_input"].rename("score").reset_index()
-    pool = pool.merge(first, on=["case", "target"], how="inner")
-    if pool.empty:
+        frames.append(rows.assign(run=str(run)))
+    rows = pd.concat(frames, ignore_index=True)
+    twice = rows[rows.duplicated(["case", "target", "method"])]
+    if len(twice):
         raise InputError(
-            f"expected cases and targets shared by the runs and {labels}, got none; check the names of both"
+            f"expected each case and target once a method, got {len(twice)} again in {', '.join(twice['run'].unique())}: "
+            f"{_named(twice)}; leave one of the runs out"
         )
+    return rows
+
+
+def _shown(rows: pd.DataFrame, config: Config) -> pd.DataFrame:
+    """The rows of methods that a panel shows; each panel's method must be there."""
+    methods = [str(method) for method in rows["method"].unique()]
+    sources = _sources(config)
+    for name, source in sources.items():
+        if source.method not in methods:
+            raise InputError(
+                f"expected a run of method {source.method} for {name}, got {', '.join(methods)}; give --batch again"
+            )
+    wanted = {source.method for source in sources.values()}
+    for method in methods:
+        if method not in wanted:
+            _log_left_out(rows[rows["method"] == method], f"explanations by {method}, which no panel shows")
+    return rows[rows["method"].isin(wanted)]
+
+
+def _sources(config: Config) -> dict[str, Source]:
+    """What each column of pictures shows."""
+    found = {}
     for condition in config.conditions:
         for panel in condition.panels:
-            pool[f"{condition.key}.{panel.key}"] = _panel(pool, by_method, panel, f"{condition.key}.{panel.key}")
-    given = pool["image"] if "image" in pool else pd.Series("", index=pool.index)
-    found = _files(pool, next(iter(by_method.values())), "image.png")
-    pool["image"] = [str((labels.parent / g).resolve()) if g else f for g, f in zip(given, found, strict=True)]
-    return _checked(pool.fillna("").astype(str), config, Path("/"))
+            name = f"{condition.key}.{panel.key}"
+            if panel.source is None:
+                raise ConfigurationError(
+                    f"expected `source` for panel {name}, got none; add method and file to study.yaml"
+                )
+            found[name] = panel.source
+    return found
 
 
-def _panel(pool: pd.DataFrame, runs: dict[str, tuple[Path, pd.DataFrame]], panel: Panel, name: str) -> list[str]:
-    if panel.source is None:
-        raise ConfigurationError(f"expected `source` for panel {name}, got none; add method and file to study.yaml")
-    if panel.source.method not in runs:
-        raise InputError(
-            f"expected a run of method {panel.source.method} for {name}, got {', '.join(runs)}; give --batch again"
-        )
-    return _files(pool, runs[panel.source.method], panel.source.file)
+def _log_left_out(rows: pd.DataFrame, what: str) -> None:
+    if len(rows):
+        logger.warning("left out: %d %s: %s", len(rows), what, _named(rows))
 
 
-def _files(pool: pd.DataFrame, run: tuple[Path, pd.DataFrame], file: str) -> list[str]:
+def _named(rows: pd.DataFrame) -> str:
+    names = [f"{row['case']} {row['target']}" for row in rows.head(NAMED).to_dict("records")]
+    return ", ".join(names) + (" and others" if len(rows) > NAMED else "")
+
+
+def _folders(rows: pd.DataFrame) -> Folders:
+    return {(r["case"], r["target"]): Path(r["run"]) / r["media"] for r in rows.to_dict("records") if r["media"]}
+
+
+def _files(pool: pd.DataFrame, folders: Folders, file: str) -> list[str]:
     """Absolute paths, empty where a picture is missing: only cases that are drawn need theirs."""
-    folder, rows = run
-    media = rows["media"].to_dict()
-    paths = [folder / str(media.get((r["case"], r["target"]), "-")) / file for r in pool.to_dict("records")]
-    return [str(path.resolve()) if path.is_file() else "" for path in paths]
+    paths = [folders.get((r["case"], r["target"])) for r in pool.to_dict("records")]
+    return [str((path / file).resolve()) if path and (path / file).is_file() else "" for path in paths]
 
 
 def _labels(path: Path, config: Config) -> pd.DataFrame:
