@@ -116,6 +116,22 @@ def test_labels_of_columns_and_their_union(tmp_path: Path) -> None:
     np.testing.assert_array_equal(table.labels, [[1, 1], [0, np.nan], [0, 0]])
 
 
+def test_part_of_a_union_without_a_column_is_unknown(tmp_path: Path) -> None:
+    """A source that labels A alone cannot say that neither A nor B is there; names in `labels` can."""
+    text = "path,patient_id,split,A\na.png,p1,train,1\nb.png,p2,val,0\nc.png,p3,test,\n"
+    unions = {"AB": ("A", "B")}
+    full = "path,patient_id,split,A,B\nd.png,p4,train,0,1\n"
+    first, second = manifest(tmp_path / "d", text), manifest(tmp_path / "e", full)
+    (tmp_path / "d" / "a.png").rename(tmp_path / "e" / "d.png")
+    phantoms.draw(np.random.default_rng(1), big=True, spot=False).save(tmp_path / "d" / "a.png")
+    sources = (SourceConfig(str(first)), SourceConfig(str(second)))
+    table, _ = rows.read_rows(DataConfig(sources, targets=("AB",), unions=unions))
+    np.testing.assert_array_equal(table.labels[:, 0], [1, np.nan, np.nan, 1])
+    listed = "path,patient_id,split,A,labels\na.png,p1,train,1,None\nb.png,p2,val,0,B\nc.png,p3,test,0,None\n"
+    table, _ = rows.read_rows(config(manifest(tmp_path / "f", listed), targets=("AB",), unions=unions))
+    np.testing.assert_array_equal(table.labels[:, 0], [1, 1, 0])
+
+
 def test_source_knows_only_some_targets_and_rules_choose_rows(tmp_path: Path) -> None:
     text = (
         "path,patient_id,split,labels,view\na.png,p1,train,Mass,PA\nb.png,p2,val,No Finding,AP\nc.png,p3,test,Mass,L\n"

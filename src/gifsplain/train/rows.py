@@ -279,16 +279,23 @@ def _labels(frame: pd.DataFrame, config: DataConfig) -> tuple[Float[np.ndarray, 
     listed = [_names(text) for text in frame["labels"]] if "labels" in frame else None
     for t, target in enumerate(config.targets):
         parts = config.unions.get(target, (target,))
-        columns = [part for part in parts if part in frame]
-        if columns:
-            labels[:, t] = _union(np.stack([_column(frame, part, reasons) for part in columns]))
-        elif listed is not None:
-            labels[:, t] = [float(bool(names & set(parts))) if names else np.nan for names in listed]
-    _refuse_absent_targets(labels, frame, config)
+        labels[:, t] = _union(np.stack([_part(frame, listed, part, reasons) for part in parts]))
+    _refuse_absent_targets(frame, config)
     return labels, reasons
 
 
-def _refuse_absent_targets(labels: Float[np.ndarray, "n t"], frame: pd.DataFrame, config: DataConfig) -> None:
+def _part(
+    frame: pd.DataFrame, listed: list[set[str]] | None, part: str, reasons: list[list[str]]
+) -> NDArray[np.float64]:
+    """From its own column, else from the names in `labels`, else unknown."""
+    if part in frame:
+        return _column(frame, part, reasons)
+    if listed is None:
+        return np.full(len(frame), np.nan)
+    return np.asarray([float(part in names) if names else np.nan for names in listed])
+
+
+def _refuse_absent_targets(frame: pd.DataFrame, config: DataConfig) -> None:
     columns = set(frame.columns)
     absent = [t for t in config.targets if not columns & {"labels", *config.unions.get(t, (t,))}]
     if absent and len(absent) < len(config.targets):
