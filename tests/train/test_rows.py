@@ -104,10 +104,51 @@ def test_hashed_split_has_the_asked_for_shares() -> None:
 
 
 def test_labels_of_names(tmp_path: Path) -> None:
-    text = "path,patient_id,split,labels\na.png,p1,train,Mass|Pneumonia\nb.png,p2,val,No Finding\nc.png,p3,test,\n"
+    text = (
+        "path,patient_id,split,labels\na.png,p1,train,Mass|Pneumonia\nb.png,p2,val,No Finding\nc.png,p3,test,\n"
+        "broken.png,p4,test,Infiltration\n"
+    )
     unions = {"Lung Opacity": ("Pneumonia", "Infiltration")}
     table, _ = rows.read_rows(config(manifest(tmp_path / "d", text), targets=("Mass", "Lung Opacity"), unions=unions))
-    np.testing.assert_array_equal(table.labels, [[1, 1], [0, 0], [np.nan, np.nan]])
+    np.testing.assert_array_equal(table.labels, [[1, 1], [0, 0], [np.nan, np.nan], [0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("targets", "unions", "message"),
+    [
+        (
+            ("Mas",),
+            {},
+            r"no row knows Mas; names in labels are Mass, No Finding, Pneumonia, columns are labels, path, ",
+        ),
+        (
+            ("Opacity",),
+            {"Opacity": ("Pneumonia", "Infiltrate")},
+            r"no row knows Infiltrate \(of Opacity\); .* or leave it",
+        ),
+    ],
+)
+def test_misspelt_names_are_refused(
+    tmp_path: Path, targets: tuple[str, ...], unions: dict[str, tuple[str, ...]], message: str
+) -> None:
+    """Before, every film was without the finding, and a classifier learnt that."""
+    text = "path,patient_id,split,labels\na.png,p1,train,Mass|Pneumonia\nb.png,p2,val,No Finding\n"
+    path = manifest(tmp_path / "d", text)
+    with pytest.raises(InputError, match=message):
+        rows.read_rows(config(path, targets=targets, unions=unions))
+
+
+def test_a_known_name_without_a_film_that_is_kept_is_no_slip(tmp_path: Path) -> None:
+    text = "path,patient_id,split,labels\na.png,p1,train,Mass\nb.png,p2,val,No Finding\n"
+    source = SourceConfig(str(manifest(tmp_path / "d", text)), where=("split=val",))
+    table, _ = rows.read_rows(DataConfig((source,), targets=("Mass",)))
+    np.testing.assert_array_equal(table.labels, [[0]])
+    column = "path,patient_id,split,Spot\nc.png,p1,train,\n"  # another source knows the other target
+    second = SourceConfig(str(manifest(tmp_path / "e", column)), knows=("Spot",))
+    first = SourceConfig(str(tmp_path / "d" / "manifest.csv"), knows=("Mass",))
+    (tmp_path / "e" / "manifest.csv").write_text(column.replace("Spot", "Spot,Mass").replace("train,", "train,1,"))
+    table, _ = rows.read_rows(DataConfig((first, second), targets=("Mass", "Spot")))
+    np.testing.assert_array_equal(table.labels, [[1, np.nan], [0, np.nan], [np.nan, 1]])
 
 
 def test_labels_of_columns_and_their_union(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from gifsplain.io.images import SUFFIXES
 from gifsplain.train.pixels import ArrayImage, DatasetImage, FileImage, RowImage
 
 SPLITS = ("train", "val", "test")
+SHOWN = 40
+"""Names that an error lists."""
 _MISSING = ("", "nan", "na", "none", "unknown", "-1", "-1.0")
 
 
@@ -105,12 +107,16 @@ def read_rows(config: DataConfig) -> tuple[Table, list[BadRow]]:
     """All usable rows of all sources in order, and those that are not; patients that straddle splits are refused."""
     if not config.sources:
         raise InputError("data.sources is empty; name a manifest (CSV), a folder or xrv:CLASS")
-    parts, bad = [], []
+    parts, bad, found = [], [], []
     for number, source in enumerate(config.sources):
-        part, unusable = _to_table(*_read_source(source), source, config)
+        frame, images = _read_source(source)
+        found.append(_label_names(frame))
+        kept = _filter(frame, source)
+        part, unusable = _to_table(frame.loc[kept].reset_index(drop=True), [images[i] for i in kept], source, config)
         part.parts[:] = number
         parts.append(part)
         bad += unusable
+    _refuse_unknown_names(found, config)
     table = _concatenate(parts)
     unique, duplicates = _first_of_each(table)
     table = table.keep(unique)
@@ -161,8 +167,7 @@ def _read_source(source: SourceConfig) -> tuple[pd.DataFrame, Images]:
         if not path.exists():
             raise InputError(f"{path} does not exist; expected a CSV manifest, a folder of images or xrv:CLASS")
         frame, images = _read_folder(path) if path.is_dir() else _read_manifest(path, source)
-    kept = _filter(frame, source)
-    return frame.loc[kept].reset_index(drop=True), [images[i] for i in kept]
+    return frame, images
 
 
 def _read_manifest(path: Path, source: SourceConfig) -> tuple[pd.DataFrame, Images]:
@@ -300,6 +305,34 @@ def _refuse_absent_targets(frame: pd.DataFrame, config: DataConfig) -> None:
     absent = [t for t in config.targets if not columns & {"labels", *config.unions.get(t, (t,))}]
     if absent and len(absent) < len(config.targets):
         raise InputError(f"no column for targets {absent}; columns are {_public(frame)}")
+
+
+def _label_names(frame: pd.DataFrame) -> tuple[set[str], set[str]]:
+    """The columns, and the names in `labels`, of all rows: a rule may leave out every film that has a finding."""
+    listed = frame["labels"].unique() if "labels" in frame else ()
+    return set(_public(frame)), {name for text in listed for name in _names(text)}
+
+
+def _refuse_unknown_names(found: Sequence[tuple[set[str], set[str]]], config: DataConfig) -> None:
+    """A misspelt name would be absent from every film, so nothing would be learnt or a union would lack a part.
+
+    A target that no source `knows` was declared so, and is left to the card's `untrained`.
+    """
+    unknown: list[str] = []
+    for target in config.targets:
+        asked = [f for s, f in zip(config.sources, found, strict=True) if s.knows is None or target in s.knows]
+        for part in config.unions.get(target, (target,)):
+            if asked and not any(part in columns | listed for columns, listed in asked):
+                unknown.append(part if part == target else f"{part} (of {target})")
+    if unknown:
+        listed = sorted(set().union(*(names for _, names in found)))
+        columns = sorted(set().union(*(names for names, _ in found)))
+        raise InputError(
+            f"no row knows {', '.join(unknown)}; names in labels are {', '.join(listed[:SHOWN]) or 'none'}"
+            f"{' and others' if len(listed) > SHOWN else ''}, columns are {', '.join(columns[:SHOWN])}"
+            f"{' and others' if len(columns) > SHOWN else ''}; correct the name in data.targets or data.unions, "
+            "or leave it out"
+        )
 
 
 def _names(text: str) -> set[str]:
