@@ -13,7 +13,7 @@ from gifsplain.cli import app, groups
 from gifsplain.errors import InputError
 from gifsplain.study import analysis, exports
 from gifsplain.study.statistics import ordinal, paired, power, resampling
-from gifsplain.study.statistics.table import read_csv
+from gifsplain.study.statistics.table import from_text, read_csv
 
 from .tables import answers, table
 
@@ -82,6 +82,20 @@ def test_edges_do_not_break_it(tmp_path: Path) -> None:
     lonely = data.rows[data.rows.condition == "latentshift"]
     one = type(data)(lonely.reset_index(drop=True), data.questions, ("latentshift",), 5)
     assert analysis.analyse(one, analysis.Options(draws=100)).record["comparisons"] == []
+
+
+def test_separated_terms_are_said_in_the_report(tmp_path: Path) -> None:
+    frame = answers(5, cases=24)
+    frame["confidence"] = np.where(frame["condition"] == "latentshift", "5", "2")
+    data = from_text(frame)
+    analysis.write(data, analysis.analyse(data, analysis.Options(draws=100)), tmp_path / "out")
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    effect = results["ordinal_models"][0]["effects"][0]
+    assert effect["separated"] and effect["p_value"] is effect["odds_ratio"] is effect["low"] is None
+    assert (
+        "<td>latentshift | truth 1</td><td>∞</td><td>separated</td><td>–</td>"
+        in (tmp_path / "out" / "report.html").read_text()
+    )
 
 
 def test_forms_of_other_programs(tmp_path: Path) -> None:

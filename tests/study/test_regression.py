@@ -1,15 +1,20 @@
 """Models against statsmodels and numerical integration."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import integrate, optimize, special, stats
 from statsmodels.miscmodels.ordinal_model import OrderedModel
 from statsmodels.regression.linear_model import OLS
 
 from gifsplain.errors import InputError
 from gifsplain.study.statistics import ordinal, relation
+from gifsplain.study.statistics.table import from_text
 
-from .tables import table
+from .tables import answers, table
 
 
 def test_without_cases_it_is_statsmodels_ordered_model() -> None:
@@ -109,6 +114,33 @@ def test_twenty_readers_find_no_truth_where_there_is_none() -> None:
         rejected += fit.effect("truth").p_value < 0.05
     # 99.9 % of binomial(200, 0.05) lies at or below 0.105
     assert rejected / 200 <= 0.105, rejected
+
+
+def test_separated_answers_have_no_wald_test() -> None:
+    """Under the second condition everyone says 5 of true positives: its odds ratio has no finite estimate, others do."""
+    frame = answers(7, cases=48)
+    always = (frame["condition"] == "latentshift") & (frame["truth"] == "1")
+    fit = ordinal.fit_table(from_text(frame.assign(confidence=frame["confidence"].where(~always, "5"))), "confidence")
+    effect = fit.effect("latentshift | truth 1")
+    assert effect.separated and effect.odds_ratio == np.inf and not fit.converged
+    assert np.isnan([effect.p_value, effect.standard_error, *effect.interval]).all()
+    assert not any(e.separated or np.isnan(e.p_value) for e in fit.effects if e is not effect)
+    lower = frame.assign(confidence=np.where(frame["condition"] == "latentshift", "2", "5"))
+    fit = ordinal.fit_table(from_text(lower), "confidence")
+    assert [fit.effect(f"latentshift | truth {t}").odds_ratio for t in (0, 1)] == [0, 0] and not fit.converged
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_a_column_is_separated_when_each_answer_lies_on_its_side(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    y = np.concatenate([[0, 1, 2], generator.integers(0, 3, 9)])
+    x = generator.normal(size=(len(y), 1))
+    groups = [x[y == level, 0] for level in range(3)]
+    up = all(a.max() <= b.min() for a, b in pairwise(groups))
+    down = all(a.min() >= b.max() for a, b in pairwise(groups))
+    assert ordinal.separation(y, x).tolist() == [int(up) - int(down)]
+    assert ordinal.separation(y, np.sort(x, axis=0)[np.argsort(np.argsort(y))]).tolist() == [1]
 
 
 def test_refuses_constant_answers() -> None:

@@ -128,7 +128,7 @@ def _models(table: Table) -> list[dict[str, Any]]:
         effects = [
             {"question": question, "term": e.name, "log_odds": e.value, "standard_error": e.standard_error,
              "odds_ratio": e.odds_ratio, "low": math.exp(e.interval[0]), "high": math.exp(min(e.interval[1], 700.0)),
-             "p_value": e.p_value}
+             "p_value": e.p_value, "separated": e.separated}
             for e in fit.effects
         ]  # fmt: skip
         models.append({

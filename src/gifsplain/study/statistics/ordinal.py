@@ -32,6 +32,12 @@ class Effect:
     name: str
     value: float
     standard_error: float
+    """nan where the answers are separated: then the estimate is infinite, and Wald's interval and test mean nothing."""
+
+    @property
+    def separated(self) -> bool:
+        """Whether the likelihood grows without end with this coefficient (Albert & Anderson 1984); compare counts then."""
+        return bool(np.isinf(self.value))
 
     @property
     def odds_ratio(self) -> float:
@@ -45,7 +51,7 @@ class Effect:
 
     @property
     def p_value(self) -> float:
-        """Two-sided Wald test."""
+        """Two-sided Wald test; nan where there is none."""
         return (
             float(2 * stats.norm.sf(abs(self.value / self.standard_error))) if self.standard_error > 0 else float("nan")
         )
@@ -62,6 +68,7 @@ class OrdinalFit:
     log_likelihood: float
     n: int
     converged: bool
+    """Whether the search settled at a finite maximum: False as well where an effect is separated."""
 
     def effect(self, name: str) -> Effect:
         """The effect of that name."""
@@ -112,10 +119,33 @@ def fit(
     k = len(levels) - 1
     errors = np.sqrt(np.clip(np.diag(covariance), 0, None))[k : k + x.shape[1]]
     values = found.x[k : k + x.shape[1]]
+    endless = separation(y, x)
+    errors[endless != 0], values = np.nan, np.where(endless > 0, np.inf, np.where(endless < 0, -np.inf, values))
     effects = tuple(Effect(n, float(v), float(e)) for n, v, e in zip(names, values, errors, strict=True))
     sd = float(np.exp(found.x[-1])) if cases == "random" else 0.0
-    settled = bool(found.success or np.abs(found.jac).max() < 1e-3 * len(y))
+    settled = bool(found.success or np.abs(found.jac).max() < 1e-3 * len(y)) and not endless.any()
     return OrdinalFit(effects, tuple(map(float, _thresholds(found.x[:k]))), sd, -float(found.fun), len(y), settled)
+
+
+def separation(y: npt.NDArray[np.int_], x: Numbers) -> npt.NDArray[np.int_]:
+    """Per column 1 or -1 where the best coefficient is plus or minus infinity, else 0; `y` counts from 0 without gaps.
+
+    Moving thresholds t and effects b never lowers the chance of an answer y whose upper threshold rises at least as
+    much as x b and whose lower one rises at most as much. A linear program looks for such a move that raises some
+    chance (Konis 2007, for two answers); without one the maximum is finite.
+    """
+    k = int(y.max())
+    steps = np.concatenate([np.zeros((1, k)), np.eye(k), np.zeros((1, k))])  # row y is the threshold below y
+    gains = np.concatenate([
+        np.column_stack([steps[y + 1], -x])[y < k],
+        np.column_stack([-steps[y], x])[y > 0],
+    ])  # fmt: skip
+    gains = np.unique(gains, axis=0)
+    found = optimize.linprog(-gains.sum(axis=0), A_ub=-gains, b_ub=np.zeros(len(gains)), bounds=(-1, 1), method="highs")
+    if found.status != 0 or -found.fun < 1e-6:
+        return np.zeros(x.shape[1], dtype=int)
+    move = found.x[k:]
+    return np.asarray(np.where(np.abs(move) > 1e-6, np.sign(move), 0), dtype=int)
 
 
 def _thresholds(free: Numbers) -> Numbers:
