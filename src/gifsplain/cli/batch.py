@@ -91,7 +91,7 @@ def batch(
         reading=Reading(console.window(window), console.colour(colour)),
     )  # fmt: skip
     share = shard_from_environment() or Shard()
-    if share.count > 1:
+    if share.count > 1 and runner == "here":  # a Ray cluster shares the work by itself
         typer.echo(
             f"place {share.index} of {share.count}, counted from 0, as torchrun or SLURM says: one case in {share.count}"
         )
