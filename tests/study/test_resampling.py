@@ -105,3 +105,17 @@ def test_simulated_spread_is_the_planned_one() -> None:
     assert d.std() == pytest.approx(0.95, rel=0.02) and d.mean() == pytest.approx(0.15, abs=0.03)
     assert np.corrcoef(d[:2])[0, 1] == pytest.approx(0.3 * (0.95**2 - 1 / 12) / 0.95**2, abs=0.08)
     assert paired.wilcoxon(d[0]).n > 0
+
+
+@pytest.mark.parametrize(("effect", "sd"), [(0.15, 0.36), (0.15, 0.4), (-0.5, 0.55), (0.0, 0.1), (1.2, 1.5)])
+def test_simulated_answers_have_the_planned_mean_and_sd(effect: float, sd: float) -> None:
+    d = power.draw_differences(power.Plan(50, 4000, effect, sd), np.random.default_rng(0))
+    assert np.isin(d, range(-4, 5)).all()
+    assert d.mean() == pytest.approx(effect, abs=5 * sd / np.sqrt(d.size)) and d.std() == pytest.approx(sd, rel=0.02)
+
+
+def test_an_sd_that_whole_points_cannot_have_is_refused() -> None:
+    with pytest.raises(InputError, match=r"expected sd >= 0.357, .* with mean 0.15 cannot vary less, got 0.2; give"):
+        power.Plan(1, 120, effect=0.15, sd=0.2)
+    with pytest.raises(InputError, match="on a five-point scale can have, got 0.15 and 6"):
+        power.simulate(power.Plan(1, 120, effect=0.15, sd=6.0), studies=1)

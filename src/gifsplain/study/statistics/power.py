@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import optimize, stats
 
 from gifsplain.errors import InputError
 from gifsplain.study.statistics.paired import wilcoxon
@@ -40,6 +41,13 @@ class Plan:
         if wrong or not math.isfinite(self.effect):
             raise InputError(
                 f"expected readers >= 1, cases >= 2, sd > 0, correlation in [0, 1) and alpha in (0, 1), got {self}"
+            )
+        part = self.effect - math.floor(self.effect)
+        least = math.sqrt(part * (1 - part))  # all differences at the two whole points around the mean
+        if self.sd < least:
+            raise InputError(
+                f"expected sd >= {least:.3g}, since differences of whole-point answers with mean {self.effect:g} cannot "
+                f"vary less, got {self.sd:g}; give the sd of single differences, not of means"
             )
 
 
@@ -85,8 +93,8 @@ def simulate(
 ) -> Simulated:
     """Power by simulating differences between answers on a five-point scale and testing each study.
 
-    Normal differences with the planned correlation are rounded to -4 .. 4 after their sd was widened for what rounding
-    does to it (Sheppard: the variance grows by 1/12). `by_case` tests the sums per case (z of case
+    Normal differences with the planned correlation are rounded to -4 .. 4; their mean and sd are such that the rounded
+    ones have the planned mean and sd. `by_case` tests the sums per case (z of case
     sums), which allows for the correlation; `wilcoxon` pools the readers as the paper did.
     """
     generator = np.random.Generator(np.random.PCG64(seed))
@@ -101,10 +109,30 @@ def simulate(
 
 def draw_differences(plan: Plan, generator: np.random.Generator) -> Numbers:
     """Differences of one simulated study, readers in rows and cases in columns."""
-    sd = math.sqrt(max(plan.sd**2 - 1 / 12, 1e-6))
+    mean, sd = _before_rounding(plan.effect, plan.sd)
     shared = generator.standard_normal(plan.cases) * math.sqrt(plan.correlation)
     own = generator.standard_normal((plan.readers, plan.cases)) * math.sqrt(1 - plan.correlation)
-    return np.clip(np.rint(plan.effect + sd * (shared + own)), -4, 4)
+    return np.clip(np.rint(mean + sd * (shared + own)), -4, 4)
+
+
+@cache
+def _before_rounding(effect: float, sd: float) -> tuple[float, float]:
+    """Mean and sd of the normal that has the given ones after it was rounded to -4 .. 4."""
+    points = np.arange(-4, 5)
+
+    def gaps(at: Numbers) -> tuple[float, float]:
+        below = stats.norm.cdf((points[:-1] + 0.5 - at[0]) / np.exp(at[1]))
+        shares = np.diff(np.concatenate([[0.0], below, [1.0]]))
+        mean = float(shares @ points)
+        return mean - effect, math.sqrt(float(shares @ (points - mean) ** 2)) - sd
+
+    found = optimize.least_squares(gaps, [effect, math.log(max(sd, 0.3))], xtol=1e-12, ftol=1e-12, gtol=1e-12)
+    if np.abs(found.fun).max() > 1e-3:
+        raise InputError(
+            f"expected a difference and sd that answers on a five-point scale can have, got {effect:g} and {sd:g}; "
+            "give a smaller sd"
+        )
+    return float(found.x[0]), float(np.exp(found.x[1]))
 
 
 def _case_p(d: Numbers) -> float:
