@@ -74,7 +74,7 @@ def read_manifest(path: str | Path) -> list[Case]:
     path = Path(path)
     bad: list[str] = []
     seen: dict[str, int] = {}
-    cases = []
+    cases, given = [], []
     for number, row in _rows(path):
         fault = _fault(row) or _repeated(row, seen)
         if fault:
@@ -83,14 +83,15 @@ def read_manifest(path: str | Path) -> list[Case]:
         name = str(row.get("case") or "").strip()
         if name:
             seen[name] = number
+        given.append(name)
         cases.append(_case(_text(row), path.parent))
     _refuse(path, bad)
     if not cases:
         raise InputError(f"{path}: expected at least one row below the header, got none")
-    return _named(_told_apart(cases, [row.get("case") for _, row in rows], path.parent))
+    return _named(_told_apart(cases, given, path.parent))
 
 
-def _told_apart(cases: Sequence[Case], given: Sequence[object], folder: Path) -> list[Case]:
+def _told_apart(cases: Sequence[Case], given: Sequence[str], folder: Path) -> list[Case]:
     """Cases whose names are only their files', with the folders in front where other files have that name too.
 
     Which folders depends on the file and the manifest's own place alone, so the order of rows and new rows leave it.
@@ -101,7 +102,7 @@ def _told_apart(cases: Sequence[Case], given: Sequence[object], folder: Path) ->
     told = []
     for case, name in zip(cases, given, strict=True):
         shared = len(files[safe_name(case.name).lower()]) > 1
-        if shared and not str(name or "").strip():
+        if shared and not name:
             case = replace(case, name=_name_with_folders(case, folder))
         told.append(case)
     return told
