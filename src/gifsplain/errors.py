@@ -9,6 +9,10 @@ class InputError(GifsplainError, ValueError):
     """A file, array or option that the package cannot work with."""
 
 
+class NoCasesError(InputError):
+    """An experiment for which the manifest has no case."""
+
+
 class DicomError(InputError):
     """A DICOM object that is damaged, unsupported or not a single grey radiograph."""
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gifsplain.errors import ConfigurationError, InputError
+from gifsplain.errors import ConfigurationError, InputError, NoCasesError
 from gifsplain.evaluate import bootstrap, paper, parts, tables
 from gifsplain.evaluate.alignment import AlignmentConfig
 from gifsplain.evaluate.config import Setup
@@ -152,6 +152,25 @@ experiments:
     ):
         assert text in page
     assert str(tmp_path) not in page
+
+
+def test_an_experiment_without_cases_is_a_sentence_in_the_paper_report(world: World, tmp_path: Path) -> None:
+    setup = world()
+    setup.box_file.unlink()
+    file = tmp_path / "paper.yaml"
+    file.write_text(
+        """
+setup: {manifest: data/metadata.csv, out: out, classifiers: [one], limit: 2, targets: [Mass], methods: [grad], split: test}
+experiments: {overlap: {}, reconstruction: {images: 3}}
+"""
+    )
+    paper.run(paper.read(file), tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "expected cases with an expert&#39;s mark for Mass, got none in split" in page
+    assert (setup.out / "reconstruction" / "summary.csv").is_file()
+    only = {name: config for name, config in paper.read(file).items() if name == "overlap"}
+    with pytest.raises(NoCasesError, match="got none in split"):
+        paper.run(only, tmp_path / "empty.html")
 
 
 @pytest.mark.parametrize(

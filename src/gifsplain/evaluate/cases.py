@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from gifsplain.errors import InputError
+from gifsplain.errors import InputError, NoCasesError
 from gifsplain.evaluate.config import Setup
 from gifsplain.io.images import load_image
 from gifsplain.io.manifest import read_rows
@@ -157,11 +157,11 @@ def refuse_none(setup: Setup, found: Sequence[object], kind: str = "with the fin
     """Refuse an experiment without any case.
 
     Raises:
-        InputError: When nothing was found.
+        NoCasesError: When nothing was found.
     """
     if not found:
         targets = ", ".join(setup.targets) or "any target"
-        raise InputError(
+        raise NoCasesError(
             f"{setup.manifest}: expected cases {kind} for {targets}, got none in split {setup.split!r} of "
             f"{', '.join(setup.sources) or 'all sources'}; choose other targets, another split or source"
         )

@@ -2,21 +2,25 @@
 
 import base64
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import pandas as pd
 import yaml
 
-from gifsplain.errors import ConfigurationError
+from gifsplain.errors import ConfigurationError, NoCasesError
 from gifsplain.evaluate import config as configuration
 from gifsplain.evaluate import parts, published
 from gifsplain.evaluate.config import Setup
 from gifsplain.evaluate.experiments import EXPERIMENTS, Result, perform, png
 from gifsplain.explain import attribution
 from gifsplain.io.files import safe_name, write_text
+
+logger = logging.getLogger(__name__)
 
 Watch = Callable[[str], parts.Progress | None]
 
@@ -79,11 +83,25 @@ def _title(name: str) -> str:
 
 
 def run(configs: dict[str, Any], report: Path, watch: Watch = lambda _: None) -> dict[str, Result]:
-    """Perform the experiments one after the other and write the report after each: a stop leaves one to read."""
+    """Perform the experiments one after the other and write the report after each: a stop leaves one to read.
+
+    An experiment for which there is no case, as overlap without an expert's mark, says so in its section.
+
+    Raises:
+        NoCasesError: When that holds for all of them.
+    """
     results: dict[str, Result] = {}
+    empty: list[NoCasesError] = []
     for name, config in configs.items():
-        results[name] = perform(name.partition("/")[0], config, watch(_title(name)))
+        try:
+            results[name] = perform(name.partition("/")[0], config, watch(_title(name)))
+        except NoCasesError as error:
+            empty.append(error)
+            logger.warning("%s: %s", name, error)
+            results[name] = Result(pd.DataFrame(), pd.DataFrame(), {}, {}, (str(error),))
         write_text(report, html(configs, results))
+    if len(empty) == len(configs):
+        raise empty[0]
     return results
 
 
