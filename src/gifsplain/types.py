@@ -21,6 +21,11 @@ class ScoreMeaning(StrEnum):
     PROBABILITY = "probability"
     CALIBRATED = "calibrated probability"
 
+    @property
+    def middle(self) -> float:
+        """Score that lies between no and yes: 0.5, and for logits 0, its log-odds."""
+        return 0.0 if self is ScoreMeaning.LOGIT else 0.5
+
 
 class Stop(StrEnum):
     """Why a strength search ended; an outcome, not a fault."""

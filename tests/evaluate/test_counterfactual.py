@@ -9,15 +9,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gifsplain.errors import InputError
 from gifsplain.evaluate import cases, config, counterfactual, tables
 from gifsplain.evaluate.config import Setup
 from gifsplain.evaluate.counterfactual import CounterfactualConfig
 from gifsplain.evaluate.experiments import perform
+from gifsplain.evaluate.model_figures import ModelFiguresConfig
 from gifsplain.explain.methods import explain_with
 from gifsplain.explain.settings import Settings
 from gifsplain.models import wrap
 from gifsplain.models.protocols import Pair
-from gifsplain.types import Explanation, Stop
+from gifsplain.types import Explanation, ScoreMeaning, Stop
 
 from .tiny import SIZE, TARGETS, TinyAutoencoder, tiny_images, tiny_pair
 
@@ -40,6 +42,24 @@ def constant_pair() -> Pair:
 def explained(pair: Pair, settings: Settings, count: int = 3) -> list[Explanation]:
     pictures = cases.as_pictures(tiny_images(count), [str(n) for n in range(count)])
     return explain_with("latentshift", pair, pictures, ["Mass"], settings)
+
+
+def test_logits_flip_at_zero(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    pair = tiny_pair()
+    net = pair.classifier.net
+    scored = wrap.classifier(
+        net, name="logits", targets=TARGETS, size=SIZE, value_range=(-4.0, 4.0), meaning=ScoreMeaning.LOGIT
+    )
+    pair = replace(pair, classifier=scored)
+    one = explained(pair, Settings(drop=0.2, rise=0.0), count=1)[0]
+    for before, after, flipped in ((0.3, -0.1, 1.0), (0.3, 0.1, 0.0), (-0.2, -0.4, float("nan"))):
+        path = torch.full_like(one.frame_scores, before)
+        path[one.counterfactual] = after
+        row = counterfactual.counterfactual_measures(replace(one, frame_scores=path), 0.2, 0.005)
+        assert row["flipped"] == pytest.approx(flipped, nan_ok=True)
+    monkeypatch.setattr(config, "load_models", lambda name, autoencoder, *, resize=False: pair)
+    with pytest.raises(InputError, match="expected scores that are probabilities, logits gives logits"):
+        perform("models", ModelFiguresConfig(world(targets=("Mass",), classifiers=("one",))))
 
 
 def test_a_method_that_finds_nothing_is_not_the_nearest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,13 +145,13 @@ def counterfactual_measures(explanation: Explanation, drop: float, tolerance: fl
     own = explanation.targets.index(explanation.target)
     others = [t for t in range(len(explanation.targets)) if t != own]
     moved = explanation.target_scores[explanation.counterfactual] - explanation.baseline_scores
-    changed = changes(explanation)
+    changed, middle = changes(explanation), explanation.meaning.middle
     return {
         "stop": explanation.stop.value,
         "before": before,
         "after": after,
         "valid": float(before - after >= drop - tolerance),
-        "flipped": float(before >= 0.5 > after) if before >= 0.5 else float("nan"),
+        "flipped": float(before >= middle > after) if before >= middle else float("nan"),
         "l1": quality.distance(cf, base) if changed else float("nan"),
         "ssim": quality.similarity(cf, base) if changed else float("nan"),
         "changed": quality.changed_share(cf, base) if changed else float("nan"),
@@ -193,7 +193,8 @@ def _second_opinion(oracle: Classifier, explanation: Explanation) -> parts.Row:
     ends = torch.stack([explanation.baseline_frame, explanation.frames[explanation.counterfactual]])
     before, after = _score(oracle, explanation.target)(ends).tolist()
     mine = float(explanation.frame_scores[explanation.counterfactual])
-    agrees = float((after >= 0.5) == (mine >= 0.5)) if changes(explanation) else float("nan")
+    same = (after >= oracle.card.meaning.middle) == (mine >= explanation.meaning.middle)
+    agrees = float(same) if changes(explanation) else float("nan")
     return {"oracle_agrees": agrees, "oracle_change": before - after}
 
 

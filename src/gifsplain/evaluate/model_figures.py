@@ -23,7 +23,7 @@ from gifsplain.evaluate.layers import classifier_features
 from gifsplain.explain.methods import AUTO, explain_with
 from gifsplain.models.identity import identity
 from gifsplain.models.protocols import Pair
-from gifsplain.types import Explanation, Stop
+from gifsplain.types import Explanation, ScoreMeaning, Stop
 
 PATCH = 8
 """Side in pixels of the square whose mean change tells whether a change can be seen."""
@@ -57,6 +57,11 @@ def run(config: ModelFiguresConfig, progress: parts.Progress | None = None) -> t
     config = replace(config, setup=setup.spelt({setup.classifiers[0]: pair}))
     setup = config.setup
     folder = setup.out / "models"
+    if pair.classifier.card.meaning is ScoreMeaning.LOGIT:
+        raise InputError(
+            f"expected scores that are probabilities, {pair.classifier.card.name} gives logits; wrap it with "
+            "meaning=ScoreMeaning.PROBABILITY, which puts a sigmoid behind them"
+        )
     parts.claim(folder, config, [identity(pair.classifier), identity(pair.autoencoder)])
     own = cases.load_cases(setup)
     pool = cases.load_cases(replace(setup, sources=(), where=(*setup.where, *config.everywhere)))

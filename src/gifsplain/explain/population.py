@@ -12,7 +12,7 @@ from gifsplain.errors import ModelError
 from gifsplain.explain.compose import Composition, compose
 from gifsplain.explain.moves import LinearMove, Move, PathMove, Proposal
 from gifsplain.models.protocols import Pair
-from gifsplain.types import Images, Latents, ScoreMeaning, Stop
+from gifsplain.types import Images, Latents, Stop
 
 SIGMA = "standard deviations of encoded latents along the direction"
 Select = Literal["independent", "subset"]
@@ -136,8 +136,7 @@ class _Stage:
 
     def above(self, logits: Float[Tensor, " t"], target: int) -> bool:
         """Whether the target's score lies above 0.5; above 0, its log-odds, where scores are logits."""
-        middle = 0.0 if self.pair.classifier.card.meaning is ScoreMeaning.LOGIT else 0.5
-        return float(self.pair.classifier.link(logits[None])[0, target]) > middle
+        return float(self.pair.classifier.link(logits[None])[0, target]) > self.pair.classifier.card.meaning.middle
 
     def logits(self, decoded: Images, of: range) -> Float[Tensor, "b t"]:
         """Logits of frames made from `decoded`, one for each image in `of`."""
