@@ -97,7 +97,7 @@ def test_experiment_trains_all_and_resumes_without_training_again(tmp_path: Path
     before = (tmp_path / "out" / "resnet18-4x1x1" / "last.ckpt").stat().st_mtime_ns
     assert experiment.run_bottlenecks(config, tmp_path / "out") == points
     assert (tmp_path / "out" / "resnet18-4x1x1" / "last.ckpt").stat().st_mtime_ns == before
-    with pytest.raises(InputError, match="no image of val has a box for 'Spot'"):
+    with pytest.raises(InputError, match="none of 25 boxes is of a row's path and a target"):
         experiment.run_bottlenecks(replace(config, target="Spot"), tmp_path / "none")
 
 

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gifsplain.errors import InputError
 from gifsplain.io.images import load_image
 from gifsplain.models.prepare import to_image
 from gifsplain.models.protocols import ModelCard
@@ -107,3 +108,20 @@ def test_boxes_follow_the_centre_crop(tmp_path: Path) -> None:
     expected = torch.zeros(8, 8)
     expected[:, :4] = 1
     assert torch.equal(masks[0, 0], expected) and not masks[1].any()
+
+
+def test_boxes_are_read_as_text_and_wrong_ones_are_named(tmp_path: Path) -> None:
+    facts = pd.DataFrame({"path": ["001"], "width": ["40"], "height": ["40"]})  # no number, whatever it looks like
+    val, zeros = np.asarray(["val"]), np.zeros(1, dtype=np.int64)
+    dataset = SimpleNamespace(
+        table=Table(("a",), (), np.asarray(["p"]), val, np.zeros((1, 1)), np.ones(1), facts, zeros)
+    )
+    config, file = DataConfig((), targets=("Mass",)), tmp_path / "boxes.csv"
+    file.write_text("path,label,x,y,w,h\n001,Mass,10,0,10,20\n")
+    assert boxes.read_boxes(file, dataset, config) == {0: [(0, 0.25, 0.0, 0.5, 0.5)]}  # type: ignore[arg-type]
+    file.write_text("path,label,x,y,w,h\n001,Mass,10,zero,10,20\n")
+    with pytest.raises(InputError, match=r"boxes.csv line 2: expected x, y, w and h in pixels, .*'zero'"):
+        boxes.read_boxes(file, dataset, config)  # type: ignore[arg-type]
+    file.write_text("path,label,x,y,w,h\n002,Mass,10,0,10,20\n001,mass,10,0,10,20\n")
+    with pytest.raises(InputError, match="none of 2 boxes is of a row's path and a target, such as '001' and 'Mass'"):
+        boxes.read_boxes(file, dataset, config)  # type: ignore[arg-type]

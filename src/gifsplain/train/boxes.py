@@ -18,13 +18,17 @@ Boxes = dict[int, list[tuple[int, float, float, float, float]]]
 
 
 def read_boxes(path: Path, dataset: Dataset, config: DataConfig) -> Boxes:
-    """Boxes (columns path, label, x, y, w, h in pixels) of the dataset's rows, which need width and height."""
+    """Boxes (columns path, label, x, y, w, h in pixels) of the dataset's rows, which need width and height.
+
+    Raises:
+        InputError: When a column is missing, a box is no number, or none belongs to a row and a target.
+    """
     needed = {"path", "width", "height"}
     if not needed <= set(dataset.table.facts.columns):
         raise InputError(
             f"boxes need the manifest columns {sorted(needed)}; it has {list(dataset.table.facts.columns)}"
         )
-    frame = pd.read_csv(path)
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)  # text: a path 001 is no number
     lacking = {"path", "label", "x", "y", "w", "h"} - set(frame.columns)
     if lacking:
         raise InputError(f"{path} lacks the columns {sorted(lacking)}; it has {list(frame.columns)}")
@@ -32,13 +36,21 @@ def read_boxes(path: Path, dataset: Dataset, config: DataConfig) -> Boxes:
     place = {name: i for i, name in enumerate(facts["path"]) if name}
     owner = {label: t for t, target in enumerate(config.targets) for label in config.unions.get(target, (target,))}
     boxes: Boxes = {}
-    for line in frame.to_dict("records"):
-        row, target = place.get(str(line["path"])), owner.get(str(line["label"]))
+    for number, line in enumerate(frame.to_dict("records"), start=2):
+        row, target = place.get(line["path"]), owner.get(line["label"])
         if row is not None and target is not None:
+            try:
+                x, y, w, h = (float(line[name]) for name in ("x", "y", "w", "h"))
+            except ValueError as error:
+                raise InputError(f"{path} line {number}: expected x, y, w and h in pixels, {error}") from error
             crop = centre_crop(int(facts["height"][row]), int(facts["width"][row]))
-            left, top = (float(line["x"]) - crop.left) / crop.side, (float(line["y"]) - crop.top) / crop.side
-            right, bottom = left + float(line["w"]) / crop.side, top + float(line["h"]) / crop.side
-            boxes.setdefault(row, []).append((target, left, top, right, bottom))
+            left, top = (x - crop.left) / crop.side, (y - crop.top) / crop.side
+            boxes.setdefault(row, []).append((target, left, top, left + w / crop.side, top + h / crop.side))
+    if not boxes:
+        raise InputError(
+            f"{path}: none of {len(frame)} boxes is of a row's path and a target, such as {facts['path'].iloc[0]!r} and "
+            f"{config.targets[0]!r}"
+        )
     return boxes
 
 
