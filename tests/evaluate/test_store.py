@@ -118,3 +118,25 @@ def test_all_splits_and_conditions(world: Callable[..., Setup]) -> None:
         cases.load_cases(world(where=("nothing=1",)))
     table = pd.read_csv(setup.manifest)
     assert set(table["split"]) == {"train", "val", "test"}
+
+
+def test_a_sweep_that_leaves_strength_zero_out_keeps_its_start(tmp_path: Path) -> None:
+    pair, images, kept = known_pair(), tiny_images(1), Store(tmp_path)
+    published = Settings(policy="paper-2021")
+    (made,) = kept.sweeps(pair, "latentshift", images, "Mass", published, names=NAMES[:1])
+    (read,) = kept.sweeps(pair, "latentshift", images, "Mass", published, names=NAMES[:1])
+    assert made.start is not None and read.start is not None
+    torch.testing.assert_close(read.baseline_frame, made.baseline_frame, rtol=0, atol=0)
+    torch.testing.assert_close(read.baseline_scores, made.baseline_scores, rtol=0, atol=0)
+
+
+def test_sweeps_of_another_fit_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair, image, kept = known_pair(), tiny_images(1)[0], Store(tmp_path)
+
+    def path(method: str, sha256: str) -> Path:
+        monkeypatch.setattr(store.fits, "load", lambda pair: store.fits.Fit({}, sha256=sha256))
+        return kept.path(pair, method, image, "Mass", SETTINGS)
+
+    for method in ("eigenfind", "attfind-subset", "random"):
+        assert path(method, "one") == path(method, "one") != path(method, "two")
+    assert path("latentshift", "one") == path("latentshift", "two")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gifsplain.evaluate.cases import as_pictures
 from gifsplain.evaluate.config import digest, plain
-from gifsplain.explain import attribution
+from gifsplain.explain import attribution, fits
 from gifsplain.explain.methods import explain_with
 from gifsplain.explain.run import target_index
 from gifsplain.explain.settings import Settings
@@ -26,6 +26,8 @@ from gifsplain.types import Cost, Explanation, Images, Map, ScoreMeaning, Scores
 
 T = TypeVar("T")
 _TENSORS = ("image", "reconstruction", "frames", "strengths", "frame_scores", "target_scores", "map")
+_START = ("start", "start_scores")
+"""Only of sweeps that leave strength 0 out."""
 _VALUES = ("case", "method", "target", "strength_unit", "counterfactual", "map_name", "composition")
 
 
@@ -39,16 +41,21 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Store:
-    """Results by what decides them: weights, method, target, settings and the image's own values."""
+    """Results by what decides them: weights, method and its fit, target, settings and the image's own values."""
 
     folder: Path
 
     def path(self, pair: Pair, method: str, image: Float[Tensor, "c h w"], target: str, settings: Settings) -> Path:
         """The file of one result."""
+        return self._paths(pair, method, image[None], target, settings)[0]
+
+    def _paths(self, pair: Pair, method: str, images: Images, target: str, settings: Settings) -> list[Path]:
         cards = (pair.classifier.card, pair.autoencoder.card)
         decided = plain(replace(settings, batch=1)) if method not in attribution.MAPS else None
-        key = [[card.sha256 for card in cards], method, target, decided, _bytes_of(image)]
-        return self.folder / f"{digest(key)}.safetensors"
+        more: list[str] = [fits.load(pair).sha256] if method.removesuffix("-subset") in fits.METHODS else []
+        more += ["with its start"] if decided and settings.policy == "paper-2021" else []  # older files lack it
+        key = [[card.sha256 for card in cards], method, target, decided, *more]
+        return [self.folder / f"{digest([*key, _bytes_of(image)])}.safetensors" for image in images]
 
     def maps(
         self, pair: Pair, method: str, images: Images, target: str, settings: Settings, *, names: Sequence[str]
@@ -65,7 +72,7 @@ class Store:
             seconds = (time.perf_counter() - started) / len(rows)
             return [Drawn(one, seconds) for one in maps]
 
-        paths = [self.path(pair, method, image, target, settings) for image in images]
+        paths = self._paths(pair, method, images, target, settings)
         return _through(paths, compute, _save_drawn, _load_drawn, keep=_known(pair))
 
     def sweeps(
@@ -78,7 +85,7 @@ class Store:
             chosen, called = [pictures[row] for row in rows], [names[row] for row in rows]
             return explain_with(method, pair, chosen, [target], settings, cases=called)
 
-        paths = [self.path(pair, method, image, target, settings) for image in images]
+        paths = self._paths(pair, method, images, target, settings)
         found = _through(paths, compute, _save_sweep, _load_sweep, keep=_known(pair))
         return [replace(one, picture=picture) for one, picture in zip(found, pictures, strict=True)]
 
@@ -117,7 +124,8 @@ def _write(path: Path, tensors: dict[str, Tensor], values: dict[str, Any]) -> No
 def _read(path: Path, names: Sequence[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     with safe_open(str(path), "pt") as file:
         values: dict[str, Any] = json.loads(file.metadata()["values"])
-        return {name: file.get_tensor(name) for name in names}, values
+        there = [name for name in _START if name in file.keys()]  # noqa: SIM118 - no dictionary
+        return {name: file.get_tensor(name) for name in (*names, *there)}, values
 
 
 def _save_drawn(path: Path, drawn: Drawn) -> None:
@@ -134,7 +142,8 @@ def _save_sweep(path: Path, found: Explanation) -> None:
         "meaning": found.meaning.value, "targets": list(found.targets), "scores": asdict(found.scores),
         "stop_lower": found.stop_lower.value, "stop_higher": found.stop_higher.value, "cost": asdict(found.cost),
     }  # fmt: skip
-    _write(path, {name: getattr(found, name) for name in _TENSORS}, values)
+    tensors = {name: getattr(found, name) for name in (*_TENSORS, *_START)}
+    _write(path, {name: tensor for name, tensor in tensors.items() if tensor is not None}, values)
 
 
 def _load_sweep(path: Path) -> Explanation:
