@@ -62,8 +62,8 @@ def read_csv(
 ) -> Table:
     """The checked table of a CSV in long form; columns that nobody asked for are ignored.
 
-    With `conditions`, rows of other conditions are checked too, then left out. `partial` allows empty answers. Raises `InputError` that names every problem with its row, counted as a
-    spreadsheet does (the header is row 1).
+    With `conditions`, rows of other conditions are checked too, then left out. `partial` allows empty answers. Raises
+    `InputError` that names every problem with its row, counted as a spreadsheet does (the header is row 1).
     """
     if not path.is_file():
         raise InputError(f"expected a CSV file, found none at {path}; give the answers in long form")
