@@ -57,7 +57,7 @@ def test_a_box_that_is_no_number_is_named(world: World) -> None:
     pool = cases.load_cases(setup)
     for bad in ("", "wide", "nan", "inf"):
         setup.box_file.write_text(f"path,label,x,y,w,h\nval-0.png,Mass,1,2,3,4\nval-3.png,Mass,1,2,{bad},4\n")
-        with pytest.raises(InputError, match=rf"boxes\.csv, row 3: expected a number of pixels in w, got '{bad}'"):
+        with pytest.raises(InputError, match=rf"boxes\.csv, row 3: expected a number in w, got '{bad}'"):
             cases.marked(setup, pool, "Mass")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from gifsplain.cli import app, groups
 from gifsplain.errors import InputError, TargetError
-from gifsplain.evaluate import cases, randomisation
+from gifsplain.evaluate import cases, config, randomisation
 from gifsplain.evaluate.config import Setup
 from gifsplain.evaluate.curves import CurvesConfig
 from gifsplain.evaluate.experiments import EXPERIMENTS, perform
@@ -45,7 +45,7 @@ def test_case_does_not_matter(world: World) -> None:
     pd.testing.assert_frame_equal(again.rows, first.rows)
 
 
-def test_only_some_classifiers_need_to_know_a_target(world: World) -> None:
+def test_only_some_classifiers_need_to_know_a_target(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def called(*targets: str, untrained: tuple[str, ...] = ()) -> Pair:
         pair = tiny_pair()
         card = replace(pair.classifier.card, targets=targets, untrained=untrained)
@@ -55,12 +55,19 @@ def test_only_some_classifiers_need_to_know_a_target(world: World) -> None:
         "one": called("Mass", "Effusion", "Nodule"),
         "two": called("Hernia", "MASS", "Edema", untrained=("Edema",)),
     }
-    assert world(targets=("hernia", "mass")).spelt(pairs).targets == ("Hernia", "Mass", "MASS")
-    assert world().spelt(pairs).targets == ()
+    monkeypatch.setattr(config, "load_models", lambda name, autoencoder, *, resize=False: pairs[name])
+
+    def opened(*targets: str, classifiers: tuple[str, ...] = ("one", "two")) -> tuple[str, ...]:
+        setup, found = world(targets=targets, classifiers=classifiers).opened()
+        assert found == {name: pairs[name] for name in classifiers}
+        return setup.targets
+
+    assert opened("hernia", "mass") == ("Hernia", "Mass", "MASS")
+    assert opened() == ()
     with pytest.raises(TargetError, match="no target 'Fracture'"):
-        world(targets=("Fracture",)).spelt(pairs)
+        opened("Fracture")
     with pytest.raises(TargetError, match="never trained"):
-        world(targets=("edema",)).spelt({"two": pairs["two"]})
+        opened("edema", classifiers=("two",))
 
 
 @pytest.mark.parametrize("name", [name for name in OF_A_TARGET if name not in ("reconstruction", "models")])

@@ -88,6 +88,16 @@ def test_a_network_that_is_changed_afterwards_is_another() -> None:
     assert identity(model) != before
 
 
+def test_a_parameter_at_the_address_of_one_that_is_gone_is_another() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 1))
+    model, seen = wrap.classifier(net, name="mine", targets=("a",), size=2), set()
+    for value in range(40):
+        model.net[1].weight = None  # gone before the next one is made
+        model.net[1].weight = nn.Parameter(torch.full((1, 4), float(value)))
+        seen.add(identity(model))
+    assert len(seen) == 40
+
+
 def test_a_checksum_is_taken_as_it_is() -> None:
     model = mine()
     known = replace(model, card=replace(model.card, sha256="c" * 64))

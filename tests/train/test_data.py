@@ -120,7 +120,7 @@ def test_boxes_are_read_as_text_and_wrong_ones_are_named(tmp_path: Path) -> None
     file.write_text("path,label,x,y,w,h\n001,Mass,10,0,10,20\n")
     assert boxes.read_boxes(file, dataset, config) == {0: [(0, 0.25, 0.0, 0.5, 0.5)]}  # type: ignore[arg-type]
     file.write_text("path,label,x,y,w,h\n001,Mass,10,zero,10,20\n")
-    with pytest.raises(InputError, match=r"boxes.csv line 2: expected x, y, w and h in pixels, .*'zero'"):
+    with pytest.raises(InputError, match=r"boxes.csv, row 2: expected a number in y, got 'zero'"):
         boxes.read_boxes(file, dataset, config)  # type: ignore[arg-type]
     file.write_text("path,label,x,y,w,h\n002,Mass,10,0,10,20\n001,mass,10,0,10,20\n")
     with pytest.raises(InputError, match="none of 2 boxes is of a row's path and a target, such as '001' and 'Mass'"):

@@ -40,9 +40,8 @@ def relative_change(before: float, after: float, base_before: float, base_after:
 
 def run(config: AlignmentConfig, progress: parts.Progress | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One row a case, base, and reacting classifier and target, with the whole path; and the matrix in long form."""
-    pairs = {name: config.setup.load(name) for name in config.setup.classifiers}
-    config = replace(config, setup=config.setup.spelt(pairs))
-    setup = config.setup
+    setup, pairs = config.setup.opened()
+    config = replace(config, setup=setup)
     pool = cases.load_cases(setup)
     units = [
         parts.Unit((name, target), case.key, case)

@@ -1,6 +1,5 @@
 """Which images an experiment uses: rows of a manifest, their labels, and where experts marked a finding."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import Tensor
 from gifsplain.errors import InputError, NoCasesError
 from gifsplain.evaluate.config import Setup
 from gifsplain.io.images import load_image
-from gifsplain.io.manifest import read_rows
+from gifsplain.io.manifest import numbers, read_rows
 from gifsplain.models.prepare import centre_crop, to_image
 from gifsplain.models.protocols import ModelCard
 from gifsplain.models.resample import resize
@@ -118,16 +117,7 @@ def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 def _box(row: Mapping[Any, Any], path: Path) -> Box:
     """x, y, width, height of one row of the box file."""
-    numbers = []
-    for column in ("x", "y", "w", "h"):
-        try:
-            number = float(row[column])
-        except ValueError:
-            number = math.nan
-        if not math.isfinite(number):
-            raise InputError(f"{path}, row {row[_LINE]}: expected a number of pixels in {column}, got {row[column]!r}")
-        numbers.append(number)
-    x, y, width, height = numbers
+    x, y, width, height = numbers(row, ("x", "y", "w", "h"), f"{path}, row {row[_LINE]}")
     return x, y, width, height
 
 

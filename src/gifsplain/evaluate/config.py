@@ -5,7 +5,6 @@ import hashlib
 import json
 import types
 import typing
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -85,15 +84,15 @@ class Setup:
         """One of the classifiers with the autoencoder."""
         return load_models(classifier, self.autoencoder, resize=self.resize)
 
-    def spelt(self, pairs: Mapping[str, Pair]) -> "Setup":
-        """The same with targets as the classifiers spell them; upper and lower case do not matter.
+    def opened(self) -> tuple["Setup", dict[str, Pair]]:
+        """The pairs by classifier, and this with targets as the classifiers spell them, upper or lower case.
 
         One of several classifiers may lack a target that another has.
 
         Raises:
             TargetError: When no classifier has one of them, or its head was never trained.
         """
-        names: list[str] = []
+        pairs, names = {name: self.load(name) for name in self.classifiers}, list[str]()
         for target in self.targets:
             found, errors = [], []
             for pair in pairs.values():
@@ -104,7 +103,7 @@ class Setup:
             if not found:
                 raise errors[0]
             names += found
-        return dataclasses.replace(self, targets=tuple(dict.fromkeys(names)))
+        return dataclasses.replace(self, targets=tuple(dict.fromkeys(names))), pairs
 
 
 def plain(value: Any) -> Any:

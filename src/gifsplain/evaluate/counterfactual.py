@@ -43,9 +43,8 @@ class CounterfactualConfig:
 
 def run(config: CounterfactualConfig, progress: parts.Progress | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One row a case, target and method, and the summary table over methods."""
-    pairs = {name: config.setup.load(name) for name in config.setup.classifiers}
-    config = replace(config, setup=config.setup.spelt(pairs))
-    setup = config.setup
+    setup, pairs = config.setup.opened()
+    config = replace(config, setup=setup)
     folder = setup.out / "counterfactual"
     size = next(iter(pairs.values())).classifier.card.size
     names = dict.fromkeys(name for name in (config.oracle, config.perceptual) if name)

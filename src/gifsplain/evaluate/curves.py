@@ -24,9 +24,8 @@ class CurvesConfig:
 
 def run(config: CurvesConfig, progress: parts.Progress | None = None) -> pd.DataFrame:
     """One row a classifier, target, case and strength: score, and the mean absolute change of the frame."""
-    pairs = {name: config.setup.load(name) for name in config.setup.classifiers}
-    config = replace(config, setup=config.setup.spelt(pairs))
-    setup = config.setup
+    setup, pairs = config.setup.opened()
+    config = replace(config, setup=setup)
     pool = cases.load_cases(setup)
     settings = replace(
         setup.settings, strengths=(-config.reach, config.reach), frames=config.points, batch=max(setup.batch, 8)

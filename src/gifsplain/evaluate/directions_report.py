@@ -76,8 +76,8 @@ def run(config: DirectionsConfig, done: Callable[[str], None] = lambda step: Non
         raise InputError(f"selection and held-out split are both {setup.split!r}; rank on val, explain on test")
     if len(setup.classifiers) != 1:
         raise InputError(f"evaluate directions measures one pair at a time, got {len(setup.classifiers)} classifiers")
-    pair = setup.load(setup.classifiers[0])
-    setup = setup.spelt({setup.classifiers[0]: pair})
+    setup, pairs = setup.opened()
+    pair = pairs[setup.classifiers[0]]
     config = replace(config, setup=setup, plan=replace(config.plan, targets=config.plan.chosen(pair)))
     chosen = cases.draw(cases.load_cases(setup, split=config.selection_split), config.selection, setup.seed)
     held = cases.draw(cases.load_cases(setup), setup.limit, setup.seed)

@@ -40,9 +40,8 @@ def run(config: OverlapConfig, progress: parts.Progress | None = None) -> tuple[
 
     Summary: mean, sd and interval of each measure, number of cases, AUC, and the mean IoU gained over each control.
     """
-    pairs = {name: config.setup.load(name) for name in config.setup.classifiers}
-    config = replace(config, setup=config.setup.spelt(pairs))
-    setup = config.setup
+    setup, pairs = config.setup.opened()
+    config = replace(config, setup=setup)
     splits = tuple(dict.fromkeys((setup.split, config.threshold_split)))
     everything = {split: cases.load_cases(setup, split=split) for split in splits}
     units = [

@@ -53,9 +53,8 @@ def run(config: ModelFiguresConfig, progress: parts.Progress | None = None) -> t
     setup = config.setup
     if len(setup.classifiers) != 1:
         raise InputError(f"evaluate models measures one pair at a time, got {len(setup.classifiers)} classifiers")
-    pair = setup.load(setup.classifiers[0])
-    config = replace(config, setup=setup.spelt({setup.classifiers[0]: pair}))
-    setup = config.setup
+    setup, pairs = setup.opened()
+    config, pair = replace(config, setup=setup), pairs[setup.classifiers[0]]
     folder = setup.out / "models"
     if pair.classifier.card.meaning is ScoreMeaning.LOGIT:
         raise InputError(

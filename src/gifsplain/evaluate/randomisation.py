@@ -42,9 +42,8 @@ def run(config: RandomisationConfig, progress: parts.Progress | None = None) -> 
 
     The efficient kind has `rise` instead: the relative rise of complexity.
     """
-    pairs = {name: config.setup.load(name) for name in config.setup.classifiers}
-    config = replace(config, setup=config.setup.spelt(pairs))
-    setup = config.setup
+    setup, pairs = config.setup.opened()
+    config = replace(config, setup=setup)
     pool = cases.load_cases(setup)
     units = [
         parts.Unit((name, target), case.key, (case, rank))

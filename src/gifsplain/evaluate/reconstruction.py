@@ -21,9 +21,8 @@ class ReconstructionConfig:
 
 def run(config: ReconstructionConfig, progress: parts.Progress | None = None) -> pd.DataFrame:
     """One row a classifier, case and target: label, score of the image, score of its reconstruction, mean error."""
-    pairs = {name: config.setup.load(name) for name in config.setup.classifiers}
-    config = replace(config, setup=config.setup.spelt(pairs))
-    setup = config.setup
+    setup, pairs = config.setup.opened()
+    config = replace(config, setup=setup)
     pool = [case for case in cases.load_cases(setup) if case.labelled]
     wanted = {
         (target, sign): {

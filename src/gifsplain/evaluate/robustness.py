@@ -48,9 +48,8 @@ def run(config: RobustnessConfig, progress: parts.Progress | None = None) -> pd.
 
     Spearman and top-tenth IoU with the undisturbed map, IoU with the mark, and the score.
     """
-    pairs = {name: config.setup.load(name) for name in config.setup.classifiers}
-    config = replace(config, setup=config.setup.spelt(pairs))
-    setup = config.setup
+    setup, pairs = config.setup.opened()
+    config = replace(config, setup=setup)
     pool = cases.load_cases(setup)
     units = [
         parts.Unit((name, target), case.key, case)

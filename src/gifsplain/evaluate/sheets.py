@@ -56,9 +56,8 @@ def run(config: SheetsConfig) -> list[Path]:
         raise InputError(
             f"sheets need a method that draws a sweep, such as latentshift; got {', '.join(setup.methods)}"
         )
-    pairs = {name: setup.load(name) for name in setup.classifiers}
-    config = replace(config, setup=setup.spelt(pairs))
-    setup = config.setup
+    setup, pairs = config.setup.opened()
+    config = replace(config, setup=setup)
     for classifier, pair in pairs.items():
         for target in [name for name in setup.targets or pair.targets if name in pair.targets]:
             drawn = list(islice(_rows(config, pair, method, target), config.images))

@@ -72,7 +72,7 @@ def _exact(stage: Stage, jobs: Sequence[Job], settings: Settings) -> list[Range]
     for number, (job, curve) in enumerate(zip(jobs, curves, strict=True)):
         if job.move.slope == 0.0:
             continue
-        for goal in goals(curve.start, settings, stage.pair.classifier.card.meaning):
+        for goal in _goals(curve.start, settings, stage.pair.classifier.card.meaning):
             limits = _limits(job, goal.sign, settings)
             if limits.strength == 0:
                 stuck[number, goal.sign] = limits.stop_at
@@ -106,15 +106,15 @@ def _exact(stage: Stage, jobs: Sequence[Job], settings: Settings) -> list[Range]
     return ranges
 
 
-def goals(start: float, settings: Settings, meaning: ScoreMeaning) -> list[Goal]:
+def _goals(start: float, settings: Settings, meaning: ScoreMeaning) -> list[Goal]:
     """The sides that are searched: the fall, then the rise, each where it is wanted."""
     floor, ceiling = settings.room(meaning)
-    found = []
+    goals = []
     if settings.drop:
-        found.append(lower_goal(start, settings.drop, floor=floor, tolerance=settings.tolerance))
+        goals.append(lower_goal(start, settings.drop, floor=floor, tolerance=settings.tolerance))
     if settings.rise:
-        found.append(higher_goal(start, settings.rise, ceiling=ceiling, tolerance=settings.tolerance))
-    return found
+        goals.append(higher_goal(start, settings.rise, ceiling=ceiling, tolerance=settings.tolerance))
+    return goals
 
 
 def _limits(job: Job, sign: int, settings: Settings) -> Limits:

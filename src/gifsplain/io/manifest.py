@@ -3,6 +3,7 @@
 import csv
 import glob
 import io
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -127,6 +128,20 @@ def read_rows(path: str | Path) -> list[tuple[int, dict[str, str]]]:
     rows = _rows(path)
     _refuse(path, [f"row {number}: {fault}" for number, row in rows if (fault := _fault(row))])
     return [(number, _text(row)) for number, row in rows]
+
+
+def numbers(row: Mapping[str, str], columns: Sequence[str], where: str) -> list[float]:
+    """Values of `columns` as finite numbers; `where` names the row in the `InputError` for what is none."""
+    found = []
+    for column in columns:
+        try:
+            number = float(row[column])
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise InputError(f"{where}: expected a number in {column}, got {row[column]!r}")
+        found.append(number)
+    return found
 
 
 def _refuse(path: Path, bad: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from gifsplain.models.protocols import Autoencoder, Classifier, ModelCard, Pair
 from gifsplain.models.styleex import StyleAutoencoder, StyleView
 from gifsplain.models.wrap import ResizedClassifier
 
-_Marks = tuple[tuple[int, int], ...]
+_Marks = tuple[tuple[ref[Tensor], int], ...]
 _DIGESTS: WeakKeyDictionary[nn.Module, tuple[_Marks, str]] = WeakKeyDictionary()
 """Checksums of networks that were asked for before, and by what a change since then shows."""
 
@@ -55,11 +55,18 @@ def _declaration(card: ModelCard) -> str:
 def _digest(net: nn.Module) -> str:
     """Checksum of a network's layers and of its parameters and buffers in order; computed once while they stay."""
     named = [*net.named_parameters(remove_duplicate=False), *net.named_buffers(remove_duplicate=False)]
-    marks = tuple((id(value), 0 if value.is_inference() else value._version) for _, value in named)
+    marks = tuple((ref(value), 0 if value.is_inference() else value._version) for _, value in named)
     known = _DIGESTS.get(net)
-    if known is None or known[0] != marks:
+    if known is None or not _same(known[0], marks):
         known = _DIGESTS[net] = marks, _hash(str(net), named)
     return known[1]
+
+
+def _same(before: _Marks, now: _Marks) -> bool:
+    """Whether the tensors are the same objects, unchanged; a new one may get the address of one that is gone."""
+    return len(before) == len(now) and all(
+        a() is b() and old == new for (a, old), (b, new) in zip(before, now, strict=True)
+    )
 
 
 def _hash(layers: str, named: Sequence[tuple[str, Tensor]]) -> str:

@@ -25,10 +25,7 @@ def helps(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
-    if platform.machine() in (
-        "x86_64",
-        "AMD64",
-    ):  # oneDNN supports any AVX-512, and emulates where it is no more than that
+    if platform.machine() in ("x86_64", "AMD64"):  # oneDNN takes any AVX-512, and emulates on what has no more
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from gifsplain.errors import InputError
+from gifsplain.io.manifest import numbers, read_rows
 from gifsplain.models.prepare import centre_crop
 from gifsplain.train.data import Dataset, Rows
 from gifsplain.train.rows import DataConfig
@@ -28,27 +28,24 @@ def read_boxes(path: Path, dataset: Dataset, config: DataConfig) -> Boxes:
         raise InputError(
             f"boxes need the manifest columns {sorted(needed)}; it has {list(dataset.table.facts.columns)}"
         )
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False)  # text: a path 001 is no number
-    lacking = {"path", "label", "x", "y", "w", "h"} - set(frame.columns)
+    lines = read_rows(path)
+    lacking = {"path", "label", "x", "y", "w", "h"} - set(lines[0][1] if lines else ())
     if lacking:
-        raise InputError(f"{path} lacks the columns {sorted(lacking)}; it has {list(frame.columns)}")
+        raise InputError(f"{path} lacks the columns {sorted(lacking)}, or has no rows")
     facts = dataset.table.facts
     place = {name: i for i, name in enumerate(facts["path"]) if name}
     owner = {label: t for t, target in enumerate(config.targets) for label in config.unions.get(target, (target,))}
     boxes: Boxes = {}
-    for number, line in enumerate(frame.to_dict("records"), start=2):
+    for number, line in lines:
         row, target = place.get(line["path"]), owner.get(line["label"])
         if row is not None and target is not None:
-            try:
-                x, y, w, h = (float(line[name]) for name in ("x", "y", "w", "h"))
-            except ValueError as error:
-                raise InputError(f"{path} line {number}: expected x, y, w and h in pixels, {error}") from error
+            x, y, w, h = numbers(line, ("x", "y", "w", "h"), f"{path}, row {number}")
             crop = centre_crop(int(facts["height"][row]), int(facts["width"][row]))
             left, top = (x - crop.left) / crop.side, (y - crop.top) / crop.side
             boxes.setdefault(row, []).append((target, left, top, left + w / crop.side, top + h / crop.side))
     if not boxes:
         raise InputError(
-            f"{path}: none of {len(frame)} boxes is of a row's path and a target, such as {facts['path'].iloc[0]!r} and "
+            f"{path}: none of {len(lines)} boxes is of a row's path and a target, such as {facts['path'].iloc[0]!r} and "
             f"{config.targets[0]!r}"
         )
     return boxes
