@@ -1,5 +1,6 @@
 """What all tests share: one thread per process and repeatable examples."""
 
+import gc
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -18,3 +19,9 @@ from hypothesis import settings  # noqa: E402
 torch.set_num_threads(1)
 settings.register_profile("gifsplain", deadline=None, derandomize=True, max_examples=50, print_blob=True)
 settings.load_profile("gifsplain")
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: no later garbage collection has to look through it."""
+    gc.collect()
+    gc.freeze()

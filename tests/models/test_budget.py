@@ -1,10 +1,11 @@
 """Batches adapt to memory: fake limits, laws, and a known peak."""
 
 import itertools
+from unittest.mock import Mock, patch
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -12,7 +13,9 @@ from gifsplain.models.budget import Budget, free_bytes, in_chunks, in_parts, out
 
 
 @given(count=st.integers(1, 40), fits=st.integers(1, 12), size=st.integers(1, 64))
-@settings(max_examples=25)  # each failure collects garbage
+@patch(
+    "gifsplain.models.budget.gc.collect", Mock()
+)  # each failure collects garbage: half a second with all that tests load
 def test_out_of_memory_halves_the_batch_and_nothing_is_lost(count: int, fits: int, size: int) -> None:
     seen: list[int] = []
 
