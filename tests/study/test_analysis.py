@@ -11,14 +11,16 @@ from scipy import stats
 
 from gifsplain.cli import app, groups
 from gifsplain.errors import InputError
-from gifsplain.study import analysis, exports
+from gifsplain.study import analysis, exports, figures
 from gifsplain.study.statistics import ordinal, paired, power, resampling
 from gifsplain.study.statistics.table import from_text, read_csv
 
 from .tables import answers, table
 
 
-def test_results_json_has_the_promised_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_json_has_the_promised_list(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     frame = answers(5, cases=48, effect=(0.8, 0.0), extras=True)
     frame.to_csv(tmp_path / "answers.csv", index=False)
     arguments = ["study", "analyse", tmp_path / "answers.csv", "--out", tmp_path / "out", "--draws", "100"]
@@ -54,6 +56,7 @@ def test_results_json_has_the_promised_list(tmp_path: Path, capsys: pytest.Captu
     html = (tmp_path / "out" / "report.html").read_text()
     assert "<script" not in html and "http" not in html.replace("http-equiv", "") and html.count("data:image/png") == 4
     assert (tmp_path / "out" / "tables" / "comparisons.csv").read_text().count("\n") == 29
+    monkeypatch.setattr(figures, "all_figures", lambda data: {})  # seconds, and they have been seen
     assert groups.run(app, [str(a) for a in arguments]) == 0  # again into the same folder
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "precious.txt").touch()
@@ -84,7 +87,8 @@ def test_edges_do_not_break_it(tmp_path: Path) -> None:
     assert analysis.analyse(one, analysis.Options(draws=100)).record["comparisons"] == []
 
 
-def test_separated_terms_are_said_in_the_report(tmp_path: Path) -> None:
+def test_separated_terms_are_said_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "all_figures", lambda data: {})
     frame = answers(5, cases=24)
     frame["confidence"] = np.where(frame["condition"] == "latentshift", "5", "2")
     data = from_text(frame)
