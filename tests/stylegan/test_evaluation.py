@@ -348,6 +348,20 @@ def test_a_run_says_what_it_measured_and_claims_its_folder(setup):
         directions_report.run(directions_report.DirectionsConfig(dataclasses.replace(setup, classifiers=("a", "b"))))
 
 
+@pytest.mark.parametrize("how", ["split all", "no split column", "one patient in both"])
+def test_a_patient_who_ranks_directions_is_not_explained_by_them(how, setup):
+    lines = setup.manifest.read_text().splitlines()
+    config = directions_report.DirectionsConfig(setup, PLAN, selection_split="all" if how == "split all" else "val")
+    if how == "no split column":
+        lines = [line.rsplit(",", 1)[0] for line in lines]
+    if how == "one patient in both":
+        lines = [f"{line},{'patient_id' if not n else f'p{n % 24}' if n > 35 else f'p{n}'}" for n, line in enumerate(lines)]
+    setup.manifest.write_text("\n".join(lines) + "\n")
+    with pytest.raises(InputError, match=r"which ranks directions, such as \w+.*share no patient"):
+        directions_report.run(config)
+    assert not (setup.out / "directions").exists()
+
+
 def test_same_split_for_both_is_refused(tmp_path):
     same = directions_report.DirectionsConfig(Setup(tmp_path / "m.csv", tmp_path, split="val"))
     with pytest.raises(InputError, match="rank on val, explain on test"):

@@ -67,8 +67,8 @@ def run(config: DirectionsConfig, done: Callable[[str], None] = lambda step: Non
     """Measure and write OUT/directions/{rows,shares,costs,quality,equal}.csv, tables.md, words.txt and directions.png.
 
     Raises:
-        InputError: When both splits are the same: directions would be ranked on the images that they explain; or there is
-            more than one classifier.
+        InputError: When both splits are the same or share a patient: directions would be ranked on what they explain; or
+            there is more than one classifier.
         ConfigurationError: When the folder holds results of another configuration or other weights.
     """
     setup = config.setup
@@ -81,6 +81,7 @@ def run(config: DirectionsConfig, done: Callable[[str], None] = lambda step: Non
     config = replace(config, setup=setup, plan=replace(config.plan, targets=config.plan.chosen(pair)))
     chosen = cases.draw(cases.load_cases(setup, split=config.selection_split), config.selection, setup.seed)
     held = cases.draw(cases.load_cases(setup), setup.limit, setup.seed)
+    _refuse_shared(chosen, held, config)
     parts.claim(setup.out / "directions", config, [identity(pair.classifier), identity(pair.autoencoder)])
     measured = directions.measure(
         pair, load_in_chunks(chosen, pair.autoencoder.card).to(pair.device),
@@ -94,6 +95,16 @@ def run(config: DirectionsConfig, done: Callable[[str], None] = lambda step: Non
     report = make(rows, measured.costs, quality, kept=config.plan.kept)
     write(report, rows, quality, setup.out / "directions")
     return report
+
+
+def _refuse_shared(chosen: Sequence[cases.Case], held: Sequence[cases.Case], config: DirectionsConfig) -> None:
+    """Refuse patients who rank directions and are explained by them."""
+    shared = sorted({case.patient for case in chosen} & {case.patient for case in held})
+    if shared:
+        raise InputError(
+            f"{config.setup.manifest}: {len(shared)} patients of split {config.setup.split!r} are also in "
+            f"{config.selection_split!r}, which ranks directions, such as {shared[0]}; name two splits that share no patient"
+        )
 
 
 def complete(rows: pd.DataFrame) -> pd.DataFrame:
