@@ -19,7 +19,7 @@ from gifsplain.explain.moves import PathMove
 from gifsplain.explain.optimise import LatentOptimisation
 from gifsplain.explain.settings import Settings
 from gifsplain.render import direction_pages
-from gifsplain.types import Picture, Provenance
+from gifsplain.types import Picture, Provenance, ScoreMeaning
 
 from . import planted
 
@@ -60,6 +60,64 @@ def test_explained_is_what_the_classifier_says_of_the_drawn_picture(pair, measur
     assert torch.equal(item.flipped[:, 0, 1] > 0, truth)
     change = (frames - pair.autoencoder.decode(held[item.images]).clamp(0, 1)).abs().mean((1, 2, 3))
     torch.testing.assert_close(item.change[:, 0, 1], change, atol=1e-6, rtol=1e-3)
+
+
+@pytest.mark.parametrize("held", [1, 12])
+def test_own_directions_are_as_long_as_the_shared_ones(pair, held):
+    """In a linear model each image's own gradient is the mean gradient, so both draw the same pictures at every length."""
+    images = pair.autoencoder.decode(torch.cat([planted.latents(20), planted.latents(held, seed=1, scale=0.05)]))
+    measured = directions.measure(pair, images[:20], images[20:], dataclasses.replace(PLAN, attfind_images=0))
+    tried = {(t.method, t.target, t.raises): t for t in measured.tried}
+    for target in pair.targets:
+        for raises in (True, False):
+            own, mean = (tried[method, target, raises] for method in ("gradient", "mean-gradient"))
+            torch.testing.assert_close(own.change, mean.change, atol=1e-5, rtol=1e-3)
+            assert torch.equal(own.flipped, mean.flipped)
+    z = pair.autoencoder.encode(images)
+    (item,) = (t for t in directions._local(pair, z[:20], z[20:], PLAN) if t.target == "wanted")
+    lengths = item.mover.steps.flatten(2).norm(dim=2)
+    torch.testing.assert_close(
+        lengths, torch.full_like(lengths, directions.common_spread(z[:20], 6)), rtol=1e-4, atol=0
+    )
+
+
+class Logits(planted.LinearClassifier):
+    """Logits as scores."""
+
+    def link(self, logits):
+        return logits
+
+    def scores(self, images):
+        return self.logits(images)
+
+
+def test_logits_are_explained_where_they_cross_zero(pair):
+    """The same network, once with probabilities and once with logits as scores, is explained by the same pictures."""
+    first = planted.LinearClassifier(pair.classifier.weight, torch.tensor([0.2, 0.0]))
+    card = dataclasses.replace(planted.PLANTED, meaning=ScoreMeaning.LOGIT)
+    second = Logits(first.weight, first.bias, card)
+    images = pair.autoencoder.decode(planted.latents(40))
+    plan = dataclasses.replace(PLAN, attfind_images=0, local=0, targets=("wanted",))
+    both = [directions.measure(dataclasses.replace(pair, classifier=c), images[:24], images[24:], plan).tried
+            for c in (first, second)]  # fmt: skip
+    compared = 0
+    for one, other in zip(*both, strict=True):
+        if one.method in ("gradient", "mean-gradient"):
+            assert torch.equal(one.images, other.images) and torch.equal(one.flipped, other.flipped)
+            compared += len(one.images)
+    assert compared == 2 * 16
+
+
+def test_a_finder_that_ranks_no_direction_stays_in_the_tables(pair):
+    constant = planted.LinearClassifier(torch.zeros(2, planted.PIXELS), torch.tensor([1.0, -1.0]))
+    images = pair.autoencoder.decode(planted.latents(20))
+    measured = directions.measure(dataclasses.replace(pair, classifier=constant), images[:10], images[10:], PLAN)
+    rows = directions.case_rows(measured.tried)
+    shares = rows.groupby(["method", "selection"])["explained"].mean()
+    assert {(m, s) for m in ("eigenfind", "attfind", "pca", "random") for s in ("best", "independent", "subset")} <= {
+        *shares.index
+    }
+    assert (shares == 0).all() and rows["change"].notna().all()
 
 
 def test_planted_direction_beats_random_ones_at_equal_length(measured):
@@ -355,7 +413,9 @@ def test_a_patient_who_ranks_directions_is_not_explained_by_them(how, setup):
     if how == "no split column":
         lines = [line.rsplit(",", 1)[0] for line in lines]
     if how == "one patient in both":
-        lines = [f"{line},{'patient_id' if not n else f'p{n % 24}' if n > 35 else f'p{n}'}" for n, line in enumerate(lines)]
+        lines = [
+            f"{line},{'patient_id' if not n else f'p{n % 24}' if n > 35 else f'p{n}'}" for n, line in enumerate(lines)
+        ]
     setup.manifest.write_text("\n".join(lines) + "\n")
     with pytest.raises(InputError, match=r"which ranks directions, such as \w+.*share no patient"):
         directions_report.run(config)

@@ -374,6 +374,90 @@ def test_where_no_direction_helps_that_is_said_and_not_a_zero_gradient(meaning, 
     assert "nothing to explain" not in found["gradient"].text and "gradient is zero" not in found["wanted_change"].text
 
 
+@dataclass(frozen=True, eq=False)
+class Crooked(planted.LinearClassifier):
+    """Raised by w 0 more than lowered, lowered by w 1 more than raised; the second target is constant."""
+
+    def logits(self, images):
+        first, second = ((images.flatten(1) - 0.5) @ self.weight[k] for k in (0, 1))
+        bent = first + 0.8 * first.abs() + second - 0.8 * second.abs()
+        return torch.stack([bent, torch.zeros_like(bent)], 1) + self.bias
+
+    def link(self, logits):
+        return LINKS[self.card.meaning][0](logits)
+
+    def scores(self, images):
+        return self.link(self.logits(images))
+
+
+def crooked_pair(meaning, bias):
+    model = planted.LinearStyles(torch.eye(8, 6), planted.orthonormal(planted.PIXELS, 8, 3), (3, 5))
+    card = replace(planted.PLANTED, meaning=meaning)
+    return Pair(Crooked(model.draw[:, :2].T * 4, torch.tensor([bias, 0.0]), card), model)
+
+
+@pytest.mark.parametrize(("meaning", "bias", "best"), [
+    (ScoreMeaning.LOGIT, 0.3, 1), (ScoreMeaning.LOGIT, -0.3, 0), (ScoreMeaning.PROBABILITY, 0.3, 1),
+])  # fmt: skip
+def test_directions_are_ranked_on_images_on_the_wrong_side_of_where_a_prediction_turns(meaning, bias, best):
+    pair = crooked_pair(meaning, bias)
+    images = pair.autoencoder.decode(planted.latents(20))
+    settings = fits.FitSettings(candidates=6, kept=1, degree=1.0, attfind_images=20, cover=1.0)
+    fit = fits.fit_pair(pair, images, replace(settings, kept=6))
+    assert fit.of("attfind")["wanted"].labels[0] == f"layer 0 channel {best}"
+    (place,) = fit.of("eigenfind")["wanted"].steps[0].nonzero()[:, 0]
+    assert place == best
+
+
+def test_a_score_that_nothing_moves_has_no_directions_and_not_nan_ones(tmp_path):
+    pair, _ = planted.eigen_pair()
+    constant = Pair(planted.LinearClassifier(torch.zeros(2, planted.PIXELS), torch.ones(2)), pair.autoencoder)
+    images = pair.autoencoder.decode(planted.latents(10))
+    for models, pictures in ((constant, images), (pair, images[:1].expand(10, -1, -1, -1))):  # and one image ten times
+        fit = fits.fit_pair(models, pictures, fits.FitSettings(candidates=4, attfind_images=4))
+        steps = [known.steps for by_target in fit.directions.values() for known in by_target.values()]
+        assert len(steps) >= 4 and all(bool(one.isfinite().all()) for one in steps)
+    fit = fits.fit_pair(constant, images, fits.FitSettings(candidates=4, attfind_images=0))
+    for method in ("probe", "mean-gradient"):
+        finder = population.PopulationFinder(method, fit.of(method))
+        case = Picture(images[0], Provenance("x", "", "array", (4, 4), 8))
+        (made,) = explain(constant, finder, [case], ["wanted"], Settings())
+        assert made.stop_lower is Stop.NO_DIRECTION
+
+
+@dataclass(frozen=True, eq=False)
+class Broken(planted.LinearClassifier):
+    """No number for the first target wherever a pixel is brighter than `limit`."""
+
+    limit: float = 0.62
+
+    def logits(self, images):
+        lost = (images.flatten(1).amax(1, keepdim=True) > self.limit) & torch.tensor([True, False])
+        return super().logits(images).masked_fill(lost, torch.nan)
+
+
+def test_scores_that_are_no_numbers_rank_nothing():
+    pair, _ = planted.eigen_pair()
+    z = planted.latents(40)
+    broken = replace(pair, classifier=Broken(pair.classifier.weight, pair.classifier.bias))
+    styles = pair.autoencoder.styles(z)
+    far = attfind.Extremes(styles[:, :8].min(0).values, styles[:, :8].max(0).values * 50)
+    known = {"wanted": population.Directions(torch.eye(6)[:2], ("a", "b"))}
+    finder, images = population.PopulationFinder("pca", known), pair.autoencoder.decode(z[:1] * 0)
+    for work in (
+        lambda: effects.measure_table(broken, z, torch.eye(6) * 0.01),
+        lambda: effects.measure_moves(broken, z * 0, torch.eye(6), Aim(0)),
+        lambda: attfind.style_table(pair.autoencoder, broken.classifier, styles[:2] * 0, far),
+        lambda: fits.target_directions(broken, z, fits.FitSettings()),
+        lambda: finder.find(broken, images, z[:1] * 0, 0, Composition.RECONSTRUCTION),
+    ):
+        with pytest.raises(ModelError, match="planted gives no finite number for wanted on a picture"):
+            work()
+    untrained = replace(broken.classifier, card=replace(planted.PLANTED, untrained=("wanted",)))
+    table = effects.measure_table(replace(broken, classifier=untrained), z, torch.eye(6) * 0.01)
+    assert bool(table.moved[..., 1].isfinite().all())
+
+
 def test_population_finder_names_the_target_it_was_not_fitted_for():
     pair, _ = planted.eigen_pair()
     finder = population.PopulationFinder("pca", {"wanted": population.Directions(torch.rand(1, 6), ("a",))})

@@ -2,10 +2,11 @@
 
 Directions are ranked on a selection split and frozen. A held-out image is explained when a move takes its score from
 the reconstruction's side of 0.5 to the other, in the picture as drawn. Moves in W have the same length for all methods,
-in root mean squares of the spread of encoded latents ("sigma"); as equal lengths are not equal changes, the share
-is also given by the mean absolute change of the picture that it takes.
+in root mean squares of the spread of the selection images' latents ("sigma"); as equal lengths are not equal changes, the
+share is also given by the mean absolute change of the picture that it takes.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,16 @@ from torch import Tensor
 from gifsplain.errors import InputError
 from gifsplain.evaluate.movers import Codes, CoordinateMover, Mover, Moves, OwnMover, StepMover
 from gifsplain.explain import attfind, directions, eigenfind, fits
-from gifsplain.explain.effects import Aim, Ranked, Table, decode_scores, measure_table, merge_aims, rank_greedily
+from gifsplain.explain.effects import (
+    Aim,
+    Ranked,
+    Table,
+    decode_scores,
+    measure_table,
+    merge_aims,
+    rank_greedily,
+    require_numbers,
+)
 from gifsplain.explain.run import target_index
 from gifsplain.models.protocols import Pair
 from gifsplain.models.styleex import StyleModel
@@ -140,7 +150,7 @@ def measure(
             ranking = item.rank(item.table, pair.targets.index(target))
             tried += stage.try_moves(item.method, target, item.mover, ranking, item.label)
         done(item.method)
-    for own in (*_single(pair, chosen, z, plan), *_local(pair, z, plan)):
+    for own in (*_single(pair, chosen, z, plan), *_local(pair, chosen, z, plan)):
         ranking = tuple(Ranked(k, 1, 0.0) for k in range(own.moves))
         tried += stage.try_moves(own.method, own.target, own.mover, ranking, own.label, sums=own.moves > 1)
         done(f"{own.method} {own.target}")
@@ -159,7 +169,7 @@ def _searched(pair: Pair, chosen: Latents, held: Latents, plan: DirectionsPlan) 
     sigma = common_spread(chosen, _w_dim(pair, chosen))
 
     def best(table: Table, target: int) -> tuple[Ranked, ...]:
-        return table.rank_both(target, plan.kept)
+        return table.rank_both(target, plan.kept, threshold=pair.classifier.card.meaning.middle)
 
     for name, units in fits.candidate_directions(pair, chosen, settings).items():
         started = time.perf_counter()
@@ -180,7 +190,8 @@ def _attfind(pair: Pair, model: StyleModel, chosen: Latents, held: Latents, plan
 
     def greedy(measured: Table, target: int) -> tuple[Ranked, ...]:
         raising, lowering = (
-            rank_greedily(measured.effects(aim).gains, COVER, 2 * plan.kept) for aim in attfind.aims(target)
+            rank_greedily(measured.effects(aim).gains, COVER, 2 * plan.kept)
+            for aim in attfind.aims(target, pair.classifier.card.meaning.middle)
         )
         return merge_aims(raising, lowering, plan.kept)
 
@@ -215,25 +226,24 @@ def _single(pair: Pair, chosen: Latents, held: Latents, plan: DirectionsPlan) ->
         cost: Cost | None = Cost(name, len(chosen), len(chosen), gradients, seconds)
         word = name.replace("-", " ")
         for target, known in by_target.items():
-            steps = known.steps / known.steps.flatten(1).norm() * sigma
+            steps = known.steps / known.steps.flatten(1).norm().clamp_min(torch.finfo(known.steps.dtype).tiny) * sigma
             yield _Unranked(
                 name, target, StepMover(pair, held, steps, plan.strengths), lambda _, word=word: word, 1, cost
             )
             cost = None
-    own = common_spread(held, w_dim)
     for target in targets:
         slopes = directions.score_gradients(pair, held, pair.targets.index(target)).flatten(1)
         slopes[:, w_dim:] = 0
-        units = (slopes / slopes.norm(dim=1, keepdim=True).clamp_min(1e-12) * own).reshape(held.shape)
+        units = (slopes / slopes.norm(dim=1, keepdim=True).clamp_min(1e-12) * sigma).reshape(held.shape)
         mover = OwnMover(pair, held, units[:, None], plan.strengths)
         yield _Unranked("gradient", target, mover, lambda _: "own gradient")
 
 
-def _local(pair: Pair, held: Latents, plan: DirectionsPlan) -> Iterator[_Unranked]:
+def _local(pair: Pair, chosen: Latents, held: Latents, plan: DirectionsPlan) -> Iterator[_Unranked]:
     """Singular vectors of the decoder's Jacobian at each held-out reconstruction, by what they do there."""
     if not plan.local:
         return
-    started, sigma, rounds = time.perf_counter(), common_spread(held, _w_dim(pair, held)), 3
+    started, sigma, rounds = time.perf_counter(), common_spread(chosen, _w_dim(pair, chosen)), 3
     own = [eigenfind.jacobian_directions(pair.autoencoder, z, plan.local, rounds=rounds, seed=plan.seed) for z in held]
     steps = torch.stack(own) * sigma
     forwards = len(held) * (1 + 2 * plan.local)
@@ -245,9 +255,9 @@ def _local(pair: Pair, held: Latents, plan: DirectionsPlan) -> Iterator[_Unranke
     for target in plan.chosen(pair):
         slope = slopes[:, :, pair.targets.index(target)]
         order = slope.abs().argsort(1, descending=True)[:, : plan.kept]
-        chosen = torch.stack([steps[i, order[i]] for i in range(len(held))])
+        own_steps = torch.stack([steps[i, order[i]] for i in range(len(held))])
         signs = slope.gather(1, order).sign().reshape(*order.shape, *[1] * (held.ndim - 1))
-        mover = OwnMover(pair, held, chosen * signs, plan.strengths)
+        mover = OwnMover(pair, held, own_steps * signs, plan.strengths)
         yield _Unranked("eigenfind-local", target, mover, lambda k: f"own eigenvector {k}", order.shape[1], cost)
         cost = None
 
@@ -277,7 +287,7 @@ class Stage:
 
     def wrong(self, target: str, raises: bool) -> tuple[Aim, list[int]]:
         """The aim, and the images whose reconstruction is on its wrong side."""
-        aim = Aim(self.pair.targets.index(target), raises)
+        aim = Aim(self.pair.targets.index(target), raises, self.pair.classifier.card.meaning.middle)
         return aim, torch.nonzero(~aim.reached(self.scores[:, aim.target]))[:, 0].tolist()
 
     @torch.no_grad()
@@ -285,7 +295,8 @@ class Stage:
         """Scores of the target, and mean changes of the picture: `k l` each."""
         flat = codes.flatten(0, 1)
         frames = torch.cat([mover.draw(part).clamp(0, 1) for part in flat.split(self.batch)])
-        scores = torch.cat([self.pair.classifier.scores(part)[:, target] for part in frames.split(self.batch)])
+        scores = torch.cat([self.pair.classifier.scores(part) for part in frames.split(self.batch)])
+        scores = require_numbers(self.pair.classifier.card, scores)[:, target]
         change = (frames - self.drawn[image]).abs().mean((1, 2, 3))
         size = codes.shape[:2]
         return scores.reshape(size).T, change.reshape(size).T
@@ -306,7 +317,7 @@ class Stage:
     ) -> list[Tried]:  # fmt: skip
         """Each ranked move alone, and moves added up in each image's own order, at every length, for both aims."""
         if not ranking:
-            return []
+            return [self._unmoved(method, target, mover, raises) for raises in (True, False)]
         rows = []
         labels = tuple(label(item.index) for item in ranking)
         for raises in (True, False):
@@ -329,6 +340,13 @@ class Stage:
                       cube[..., 0], cube[..., 1], total)
             )  # fmt: skip
         return rows
+
+    def _unmoved(self, method: str, target: str, mover: Mover, raises: bool) -> Tried:
+        """What a finder explains that ranked no direction: nothing, alone or added up."""
+        images = torch.tensor(self.wrong(target, raises)[1], dtype=torch.long)
+        none = torch.zeros(len(images), 1, len(mover.lengths))
+        far = torch.full_like(none, math.inf)
+        return Tried(method, target, raises, images, mover.lengths, ("none",), none, far, torch.stack([none, far], -1))
 
 
 def signed(ranking: Sequence[Ranked], raises: bool) -> Moves:

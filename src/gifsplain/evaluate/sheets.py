@@ -72,7 +72,7 @@ def run(config: SheetsConfig) -> list[Path]:
 
 def _rows(config: SheetsConfig, pair: Pair, method: str, target: str) -> Iterator[Row]:
     """Explanations, marked cases first, as they are needed."""
-    setup, index = config.setup, pair.targets.index(target)
+    setup, index, middle = config.setup, pair.targets.index(target), pair.classifier.card.meaning.middle
     pool = cases.load_cases(setup)
     marked = cases.draw(cases.marked(setup, pool, target), config.images, setup.seed)
     known = {case.key for case in marked}
@@ -81,7 +81,7 @@ def _rows(config: SheetsConfig, pair: Pair, method: str, target: str) -> Iterato
         images = cases.load_pictures(part, pair.classifier.card)
         with torch.no_grad():
             scores = pair.classifier.scores(images.to(pair.device))[:, index].tolist()
-        kept = [n for n, case in enumerate(part) if case.key in known or scores[n] > 0.5]
+        kept = [n for n, case in enumerate(part) if case.key in known or scores[n] > middle]
         names = [part[n].key for n in kept]
         pictures = cases.as_pictures(images[kept], names)
         made = explain_with(method, pair, pictures, [target], setup.settings, cases=names) if kept else []

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gifsplain.explain.effects import SIGNS, Aim, Effects, Table
+from gifsplain.explain.effects import SIGNS, Aim, Effects, Table, require_numbers
 from gifsplain.models.protocols import Classifier
 from gifsplain.models.styleex import StyleModel
 from gifsplain.models.stylegan import State
@@ -67,7 +67,7 @@ def style_table(
     for i in range(len(styles)):
         style = styles[i : i + 1]
         states = model.states(style)
-        base.append(classifier.scores(model.decode_styles(style).clamp(0, 1)))
+        base.append(require_numbers(classifier.card, classifier.scores(model.decode_styles(style).clamp(0, 1))))
         steps, rows, first = extremes.towards(style[0], shift), [], 0
         for layer, length in enumerate(model.searched):
             start = (layer, states[layer]) if reuse else (0, states[0])
@@ -99,7 +99,7 @@ def _scores(
         picture = None if state.picture is None else state.picture.expand(len(part), -1, -1, -1)
         drawn = model.decode_styles(part, layer, State(maps, picture))
         found.append(classifier.scores(drawn.clamp(0, 1)))
-    return torch.cat(found)
+    return require_numbers(classifier.card, torch.cat(found))
 
 
 def screened_coordinates(
@@ -141,6 +141,6 @@ def coordinate_name(model: StyleModel, coordinate: int) -> str:
     raise IndexError(coordinate)
 
 
-def aims(target: int) -> tuple[Aim, Aim]:
-    """Raise the target, lower the target."""
-    return Aim(target, True), Aim(target, False)
+def aims(target: int, threshold: float = 0.5) -> tuple[Aim, Aim]:
+    """Raise the target across the threshold, lower it."""
+    return Aim(target, True, threshold), Aim(target, False, threshold)

@@ -35,11 +35,15 @@ def score_gradients(pair: Pair, latents: Latents, target: int, batch: int = 32) 
 
 
 def mean_gradient(pair: Pair, latents: Latents, target: int) -> Float[Tensor, "..."]:
-    """The one unit direction that raises the logit most on average over `latents`, each counting alike."""
+    """The one unit direction that raises the logit most on average over `latents`, each counting alike.
+
+    Zero where no latent has a gradient.
+    """
     gradients = score_gradients(pair, latents, target)
-    norms = gradients.flatten(1).norm(dim=1).clamp_min(torch.finfo(gradients.dtype).tiny)
+    tiny = torch.finfo(gradients.dtype).tiny
+    norms = gradients.flatten(1).norm(dim=1).clamp_min(tiny)
     mean: Tensor = (gradients / norms.reshape(-1, *[1] * (gradients.ndim - 1))).mean(0)
-    unit: Tensor = mean / mean.norm()
+    unit: Tensor = mean / mean.norm().clamp_min(tiny)
     return unit
 
 

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from gifsplain.models.protocols import Pair
+from gifsplain.errors import ModelError
+from gifsplain.models.protocols import ModelCard, Pair
 from gifsplain.types import Latents
 
 Gains = Float[Tensor, "n m 2"]
@@ -25,6 +26,7 @@ class Aim:
     target: int
     raises: bool = True
     threshold: float = 0.5
+    """Where a prediction turns: `card.meaning.middle` of the classifier, 0 for logits."""
 
     def gain(self, before: Tensor, after: Tensor) -> Tensor:
         """Change in the wanted direction."""
@@ -67,10 +69,27 @@ class Effects:
         return self.aim.reached(self.moved)
 
 
+def require_numbers(card: ModelCard, values: Float[Tensor, "n t"]) -> Float[Tensor, "n t"]:
+    """`values`, scores or logits of pictures, of which every one is a number.
+
+    Raises:
+        ModelError: When one of a trained head is not: comparisons with it would silently say no, and means be lost.
+    """
+    trained = [j for j, target in enumerate(card.targets) if target not in card.untrained]
+    wrong = values[:, trained].isfinite().logical_not().any(0)
+    if bool(wrong.any()):
+        names = ", ".join(card.targets[j] for j, lost in zip(trained, wrong.tolist(), strict=True) if lost)
+        raise ModelError(
+            f"{card.name} gives no finite number for {names} on a picture that the autoencoder draws; check the weights "
+            "and the value range that its card declares"
+        )
+    return values
+
+
 def decode_scores(pair: Pair, latents: Latents, batch: int = 128) -> Float[Tensor, "n t"]:
     """Scores of all targets on the pictures drawn from `latents`."""
     parts = [pair.classifier.scores(pair.autoencoder.decode(part).clamp(0, 1)) for part in latents.split(batch)]
-    return torch.cat(parts)
+    return require_numbers(pair.classifier.card, torch.cat(parts))
 
 
 def displaced(latents: Latents, steps: Float[Tensor, "m ..."]) -> Latents:

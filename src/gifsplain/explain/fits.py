@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gifsplain.errors import InputError, WeightsError
 from gifsplain.explain import attfind, directions, eigenfind, probe
-from gifsplain.explain.effects import Table, measure_table, merge_aims, rank_greedily
+from gifsplain.explain.effects import Table, measure_table, merge_aims, rank_greedily, require_numbers
 from gifsplain.explain.population import Directions
 from gifsplain.io import files, weights
 from gifsplain.models import builtin
@@ -148,6 +148,7 @@ def target_directions(
     usable = [j for j, target in enumerate(targets) if target in wanted and target not in untrained]
     with torch.no_grad():
         logits = torch.cat([pair.classifier.logits(model.decode(p)) for p in latents.split(settings.batch)])
+    require_numbers(pair.classifier.card, logits)
     found: dict[str, dict[str, Directions]] = {"mean-gradient": {}, "probe": {}}
     conditioned = isinstance(model, StyleModel) and model.w_dim < latents.shape[1]
     for j in usable:
@@ -155,7 +156,7 @@ def target_directions(
             gradients = directions.mean_gradient(pair, latents, j) * _w_mask(latents, model.w_dim)
             w, width = latents[:, : model.w_dim], latents.shape[1]
             learnt = directions.only_w(probe.probe_direction(w, logits[:, j])[None], width)[0]
-            gradients = gradients / gradients.norm()
+            gradients = gradients / gradients.norm().clamp_min(torch.finfo(gradients.dtype).tiny)
         else:
             gradients = directions.mean_gradient(pair, latents, j)
             learnt = probe.probe_direction(latents, logits[:, j])
@@ -191,7 +192,7 @@ def _ranked(
     for j, target in enumerate(pair.targets):
         if target in pair.classifier.card.untrained:
             continue
-        ranking = table.rank_both(j, settings.kept)
+        ranking = table.rank_both(j, settings.kept, threshold=pair.classifier.card.meaning.middle)
         if ranking:
             steps = torch.stack([candidates.steps[r.index] * r.sign for r in ranking])
             found[target] = Directions(steps, tuple(labels[r.index] for r in ranking))
@@ -212,7 +213,8 @@ def _fit_attfind(
     found = {}
     for j, target in enumerate(pair.targets):
         raising, lowering = (
-            rank_greedily(table.effects(aim).gains, settings.cover, 2 * settings.kept) for aim in attfind.aims(j)
+            rank_greedily(table.effects(aim).gains, settings.cover, 2 * settings.kept)
+            for aim in attfind.aims(j, pair.classifier.card.meaning.middle)
         )
         ranking = merge_aims(raising, lowering, settings.kept)
         steps = styles.new_zeros(len(ranking), styles.shape[1])

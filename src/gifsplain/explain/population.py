@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gifsplain.errors import ModelError
 from gifsplain.explain.compose import Composition, compose
+from gifsplain.explain.effects import require_numbers
 from gifsplain.explain.moves import LinearMove, Move, PathMove, Proposal
 from gifsplain.models.protocols import Pair
 from gifsplain.types import Images, Latents, Stop
@@ -153,4 +154,4 @@ class _Stage:
             image, decoded = (batch[i].expand_as(drawn) for batch in (self.images, self.decoded))
             frames = compose(self.composition, drawn, image, decoded)
             parts.append(self.pair.classifier.logits(frames.clamp(0, 1)))
-        return torch.cat(parts)
+        return require_numbers(self.pair.classifier.card, torch.cat(parts))

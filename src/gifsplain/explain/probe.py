@@ -14,7 +14,7 @@ Kind = Literal["ridge", "logistic"]
 def probe_direction(
     latents: Float[Tensor, "n ..."], logits: Float[Tensor, " n"], *, kind: Kind = "ridge", penalty: float = 1.0
 ) -> Float[Tensor, "..."]:
-    """Unit direction of steepest rise of a regularised linear prediction of the score from the latent.
+    """Unit direction of steepest rise of a regularised linear prediction of the score; zero for a constant score.
 
     Latents are standardised before the regression and the weights taken back after it; without both, weights point
     along axes of tiny variance and change no picture. `logistic` predicts the sign of the logit, `ridge` the logit.
@@ -33,7 +33,7 @@ def probe_direction(
     weights = _ridge(features, logits.double(), penalty) if kind == "ridge" else _logistic(features, logits, penalty)
     # x = mean + spread * u: the step that raises w . u most, for latents of this spread, is spread * w
     direction = (weights * spread).to(latents.dtype)
-    unit: Tensor = direction / direction.norm()
+    unit: Tensor = direction / direction.norm().clamp_min(torch.finfo(direction.dtype).tiny)
     return unit.reshape(latents.shape[1:])
 
 

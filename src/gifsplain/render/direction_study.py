@@ -80,7 +80,7 @@ def write_study(pair: Pair, cases: Sequence[ReadCase], plan: StudyPlan, folder: 
     if few or plan.ranks < 1:
         raise InputError(f"expected {plan.ranks} directions of {plan.method} for {', '.join(few)}; lower ranks")
     scores = torch.cat([pair.classifier.scores(case.image[None]) for case in cases])
-    chosen = choose(scores, pair.targets, cases, plan)
+    chosen = choose(scores, pair.targets, cases, plan, pair.classifier.card.meaning.middle)
     own = replace(pair, autoencoder=style_view(pair.autoencoder)) if plan.method == "attfind" else pair
     rows = [row for t in plan.targets for row in _target_rows(own, cases, chosen[t], plan, t, known[t], folder)]
     for row in rows:
@@ -96,15 +96,18 @@ def write_study(pair: Pair, cases: Sequence[ReadCase], plan: StudyPlan, folder: 
 
 
 def choose(
-    scores: Float[Tensor, "n t"], known: Sequence[str], cases: Sequence[ReadCase], plan: StudyPlan
+    scores: Float[Tensor, "n t"], known: Sequence[str], cases: Sequence[ReadCase], plan: StudyPlan, middle: float = 0.5
 ) -> dict[str, list[int]]:
-    """For each target as many true as false positives, the same number for all, no image twice; most certain first."""
+    """For each target as many true as false positives, the same number for all, no image twice; most certain first.
+
+    Positives score above `middle`.
+    """
     free = set(range(len(cases)))
     found: dict[tuple[str, bool], list[int]] = {}
     for truth in (True, False):
         for target in plan.targets:
             own = scores[:, known.index(target)]
-            fit = [i for i in own.argsort(descending=True).tolist() if own[i] > 0.5 and i in free]
+            fit = [i for i in own.argsort(descending=True).tolist() if own[i] > middle and i in free]
             right = [i for i in fit if (target in cases[i].findings) is truth][: max(1, plan.per_target // 2)]
             found[target, truth] = right
             free -= set(right)
