@@ -94,4 +94,4 @@ def test_a_finder_on_one_patient_is_not_told_apart() -> None:
         ]
     )
     (said,) = directions_verdict.sentences(rows, 0.03)
-    assert said == "eigenfind within a mean change of 0.03, less random +1.00, less pca +1.00: not told apart."
+    assert said == "eigenfind within a mean change of 0.03, less random +1.00, less pca +1.00: not above both controls."

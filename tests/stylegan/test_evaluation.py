@@ -276,7 +276,9 @@ def test_a_finder_earns_its_place_only_above_both_controls():
     assert not directions_verdict.earns_its_place(judged(eigenfind=30, random=10), "eigenfind", 0.03)
     (said,) = directions_verdict.sentences(rows, 0.03)
     assert "less gradient -0.20" in said
-    assert said.endswith(": told apart from both controls.")
+    assert said.endswith(": above both controls.")
+    (said,) = directions_verdict.sentences(judged(eigenfind=5, random=10, pca=30), 0.03)  # told apart: it is worse
+    assert "less pca -0.62" in said and said.endswith(": not above both controls.")
 
 
 def test_costs_are_not_compared_where_nothing_is_explained():

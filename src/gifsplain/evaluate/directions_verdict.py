@@ -41,7 +41,7 @@ def sentences(rows: pd.DataFrame, limit: float) -> tuple[str, ...]:
         found = {other: paired(rows, method, other, limit) for other in (*CONTROLS, "gradient")}
         parts = [f"{other} {_shown(interval)}" for other, interval in found.items() if interval is not None]
         if parts:
-            verdict = "told apart from both controls" if earns_its_place(rows, method, limit) else "not told apart"
+            verdict = "above both controls" if earns_its_place(rows, method, limit) else "not above both controls"
             said.append(f"{method} within a mean change of {limit:g}, less {', less '.join(parts)}: {verdict}.")
     return tuple(said)
 
