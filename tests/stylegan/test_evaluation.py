@@ -424,6 +424,20 @@ def test_a_patient_who_ranks_directions_is_not_explained_by_them(how, setup):
     assert not (setup.out / "directions").exists()
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"strengths": ()}, {"strengths": (-4.0,)}, {"strengths": (4.0, 1.0)}, {"shifts": (0.0,)}, {"kept": 0},
+              {"kept": -1}, {"candidates": 0}, {"attfind_images": -1}, {"local": -1}],
+)  # fmt: skip
+def test_plans_that_measure_nothing_or_backwards_are_refused(wrong):
+    with pytest.raises(InputError, match="must be"):
+        dataclasses.replace(PLAN, **wrong)
+
+
+def test_too_small_a_selection_is_refused_before_anything_is_read(tmp_path):
+    with pytest.raises(InputError, match="8 or more images that rank directions, got -1"):
+        directions_report.DirectionsConfig(Setup(tmp_path / "m.csv", tmp_path), selection=-1)
+
+
 def test_same_split_for_both_is_refused(tmp_path):
     same = directions_report.DirectionsConfig(Setup(tmp_path / "m.csv", tmp_path, split="val"))
     with pytest.raises(InputError, match="rank on val, explain on test"):

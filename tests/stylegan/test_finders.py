@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import safe_open
 
 from gifsplain.errors import InputError, ModelError, WeightsError
 from gifsplain.explain import attfind, directions, effects, eigenfind, fits, population, probe
@@ -482,6 +483,28 @@ def test_fit_is_saved_read_and_found_again(tmp_path, monkeypatch):
     assert fits.load(Pair(pair.classifier, view)).facts["key"] == fits.pair_key(pair)
     with pytest.raises(InputError, match="no 'label-flip'"):
         read.of("label-flip")
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e8])
+def test_a_fit_keeps_directions_of_latents_of_any_scale(scale, tmp_path):
+    pair, _ = planted.eigen_pair(3)
+    scaled = replace(pair, autoencoder=replace(pair.autoencoder, affine=pair.autoencoder.affine / scale))
+    fit = fits.fit_pair(scaled, pair.autoencoder.decode(planted.latents(20)), fits.FitSettings(candidates=4))
+    fits.save(fit, tmp_path / "fit.safetensors")
+    read = fits.read(tmp_path / "fit.safetensors")
+    for method in ("eigenfind", "pca", "mean-gradient", "probe"):
+        for made, kept in zip(fit.of(method)["wanted"].steps, read.of(method)["wanted"].steps, strict=True):
+            torch.testing.assert_close(kept / made.norm(), made / made.norm(), atol=1e-3, rtol=0)
+    with safe_open(tmp_path / "fit.safetensors", framework="pt") as file:
+        assert file.get_tensor("pca/wanted").dtype is (torch.half if scale == 1 else torch.float32)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"kept": 0}, {"candidates": 0}, {"batch": 0}, {"degree": 0.0}, {"attfind_shift": -1.0}, {"attfind_images": -1}]
+)  # fmt: skip
+def test_fits_that_would_hold_nothing_are_refused(wrong):
+    with pytest.raises(InputError, match=f"{next(iter(wrong))}.*must be"):
+        fits.FitSettings(**wrong)
 
 
 def test_a_fit_is_kept_by_the_weights_and_not_by_the_name(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ in root mean squares of the spread of the selection images' latents ("sigma"); a
 share is also given by the mean absolute change of the picture that it takes.
 """
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,17 +19,8 @@ from torch import Tensor
 
 from gifsplain.errors import InputError
 from gifsplain.evaluate.movers import Codes, CoordinateMover, Mover, Moves, OwnMover, StepMover
-from gifsplain.explain import attfind, directions, eigenfind, fits
-from gifsplain.explain.effects import (
-    Aim,
-    Ranked,
-    Table,
-    decode_scores,
-    measure_table,
-    merge_aims,
-    rank_greedily,
-    require_numbers,
-)
+from gifsplain.explain import attfind, directions, effects, eigenfind, fits
+from gifsplain.explain.effects import Aim, Ranked, Table, decode_scores, measure_table, merge_aims, rank_greedily
 from gifsplain.explain.run import target_index
 from gifsplain.models.protocols import Pair
 from gifsplain.models.styleex import StyleModel
@@ -62,10 +54,26 @@ class DirectionsPlan:
     seed: int = 0
     batch: int = 128
 
+    def __post_init__(self) -> None:
+        checks = {
+            "lengths and shifts must be above 0 and rise, at least one of each": _rise(self.strengths)
+            and _rise(self.shifts)
+            and self.rank_at > 0,
+            "candidates, kept and batch must be 1 or more": min(self.candidates, self.kept, self.batch) >= 1,
+            "attfind_images and local must be 0 or more": min(self.attfind_images, self.local) >= 0,
+        }
+        for message, fine in checks.items():
+            if not fine:
+                raise InputError(f"{message}, got {self}")
+
     def chosen(self, pair: Pair) -> tuple[str, ...]:
         """The targets that are measured, as the classifier spells them; one that it lacks is refused by name."""
         places = [target_index(pair.classifier.card, target) for target in self.targets]
         return tuple(dict.fromkeys(pair.targets[place] for place in places)) or pair.targets
+
+
+def _rise(lengths: Sequence[float]) -> bool:
+    return bool(lengths) and all(a < b for a, b in itertools.pairwise((0.0, *lengths)))
 
 
 @dataclass(frozen=True)
@@ -296,7 +304,7 @@ class Stage:
         flat = codes.flatten(0, 1)
         frames = torch.cat([mover.draw(part).clamp(0, 1) for part in flat.split(self.batch)])
         scores = torch.cat([self.pair.classifier.scores(part) for part in frames.split(self.batch)])
-        scores = require_numbers(self.pair.classifier.card, scores)[:, target]
+        scores = effects.require_numbers(self.pair.classifier.card, scores)[:, target]
         change = (frames - self.drawn[image]).abs().mean((1, 2, 3))
         size = codes.shape[:2]
         return scores.reshape(size).T, change.reshape(size).T

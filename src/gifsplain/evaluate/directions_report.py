@@ -50,6 +50,10 @@ class DirectionsConfig:
     selection: int = 150
     """Most images that rank directions."""
 
+    def __post_init__(self) -> None:
+        if self.selection < 8:
+            raise InputError(f"expected 8 or more images that rank directions, got {self.selection}")
+
 
 @dataclass(frozen=True)
 class Report:

@@ -49,6 +49,16 @@ class FitSettings:
     seed: int = 0
     batch: int = 128
 
+    def __post_init__(self) -> None:
+        checks = {
+            "candidates, kept and batch must be 1 or more": min(self.candidates, self.kept, self.batch) >= 1,
+            "degree and attfind_shift must be above 0": min(self.degree, self.attfind_shift) > 0,
+            "attfind_images must be 0 or more": self.attfind_images >= 0,
+        }
+        for message, fine in checks.items():
+            if not fine:
+                raise InputError(f"{message}, got {self}")
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -224,12 +234,19 @@ def _fit_attfind(
     return {target: value for target, value in found.items() if len(value.steps)}, table.forwards
 
 
+def _stored(steps: Float[Tensor, "k ..."]) -> Float[Tensor, "k ..."]:
+    """In half precision; as they are where that loses a direction: latents of very large or very small numbers."""
+    half = steps.half()
+    wrong, size = (values.abs().flatten(1).amax(1) for values in (half.float() - steps, steps))
+    return half if bool((wrong <= 1e-3 * size).all()) else steps
+
+
 def save(fit: Fit, path: Path) -> None:
-    """Write as half precision safetensors; names and facts are in the header."""
+    """Write as safetensors, in half precision where that is enough; names and facts are in the header."""
     tensors, labels = {}, {}
     for method, by_target in fit.directions.items():
         for target, value in by_target.items():
-            tensors[f"{method}/{target}"] = value.steps.half().contiguous().cpu()
+            tensors[f"{method}/{target}"] = _stored(value.steps).contiguous().cpu()
             labels[f"{method}/{target}"] = value.labels
     header = {"labels": json.dumps(labels), "facts": json.dumps(dict(fit.facts))}
     with files.atomic_path(path) as temporary:
