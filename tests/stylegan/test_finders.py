@@ -13,9 +13,12 @@ from gifsplain.errors import InputError, ModelError, WeightsError
 from gifsplain.explain import attfind, directions, effects, eigenfind, fits, population, probe
 from gifsplain.explain.compose import Composition
 from gifsplain.explain.effects import Aim, Ranked
+from gifsplain.explain.latent_shift import LatentShift
 from gifsplain.explain.methods import explain_with
+from gifsplain.explain.optimise import LatentOptimisation
 from gifsplain.explain.run import explain
 from gifsplain.explain.settings import Settings
+from gifsplain.explain.stepped_shift import SteppedLatentShift
 from gifsplain.models import styleex, wrap, xrv
 from gifsplain.models.protocols import Pair
 from gifsplain.render.record import record_of, to_json
@@ -75,19 +78,35 @@ def test_attfind_finds_the_planted_coordinate_and_counts_its_forwards():
             assert ranking[0].sign == (1 if raises else -1)
 
 
-def _small_style_pair() -> tuple[Pair, torch.Tensor]:
+def _small_style_pair(condition: str = "none") -> tuple[Pair, torch.Tensor]:
     from gifsplain.models import wrap
     from gifsplain.models.protocols import ModelCard
     from gifsplain.models.small import SmallClassifier, SmallConfig
     from gifsplain.models.stylegan import StyleConfig, StyleNet
 
     torch.manual_seed(0)
-    config = StyleConfig(size=32, widths=(6, 6, 5, 4), w_dim=5, mapping_layers=2)
+    config = StyleConfig(size=32, widths=(6, 6, 5, 4), w_dim=5, mapping_layers=2, condition=condition)
     classifier = SmallClassifier(SmallConfig(targets=config.targets, size=32, widths=(4, 4, 4, 4))).eval()
     net = StyleNet(config).eval().requires_grad_(False)
     card = ModelCard("tiny", "autoencoder", 32)
     first = wrap.classifier(classifier, name="tiny", targets=config.targets, size=32)
     return wrap.pair(first, styleex.StyleAutoencoder(card, net, classifier)), torch.randn(3, 5)
+
+
+@pytest.mark.parametrize("condition", ["none", "concat"])
+@pytest.mark.parametrize(
+    "finder", [LatentShift(), SteppedLatentShift(Settings(), steps=3), LatentOptimisation(steps=3)]
+)
+def test_what_explains_by_w_leaves_the_condition_alone(finder, condition):
+    """The condition is the image's own answer; only label flip may change it."""
+    pair, _ = _small_style_pair(condition)
+    images = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        z = pair.autoencoder.encode(images)
+    assert z.shape[1] == (7 if condition == "concat" else 5)
+    for (move,), latent in zip(finder.find(pair, images, z, 0, Composition.RECONSTRUCTION).moves, z, strict=True):
+        moved = move.apply(latent, torch.tensor([-1.0, 1.0])) - latent
+        assert bool((moved[:, 5:] == 0).all()) and bool((moved[:, :5] != 0).all())
 
 
 def test_reusing_activations_and_batching_change_no_number():

@@ -9,6 +9,7 @@ from torch import Tensor
 from gifsplain.explain.compose import Composition, compose
 from gifsplain.explain.moves import LinearMove, Proposal
 from gifsplain.models.protocols import Pair
+from gifsplain.models.styleex import in_w
 from gifsplain.types import Images, Latents
 
 UNIT = "root mean square of the latent"
@@ -32,7 +33,7 @@ class LatentShift:
         decoded = pair.autoencoder.decode(z)
         logits = pair.classifier.logits(compose(composition, decoded, images, decoded.detach()))
         (gradients,) = torch.autograd.grad(logits[:, target].sum(), z)
-        logits = logits.detach()
+        gradients, logits = in_w(pair.autoencoder, gradients), logits.detach()
         scale = score_slope(pair, logits, target)
         moves = tuple(
             (gradient_move(latent, gradient, float(slope), self.name),)

@@ -14,6 +14,7 @@ from torch import Tensor
 from gifsplain.explain.compose import Composition, compose
 from gifsplain.explain.moves import PathMove, Proposal
 from gifsplain.models.protocols import ModelCard, Pair
+from gifsplain.models.styleex import in_w
 from gifsplain.types import Images, Latents
 
 UNIT = "optimisation steps"
@@ -54,7 +55,7 @@ class LatentOptimisation:
         for _ in range(self.steps):
             optimiser.zero_grad()
             loss = task.loss(start + shift * scale, raises, self.weight)
-            (shift.grad,) = torch.autograd.grad(loss, shift)
+            shift.grad = in_w(task.pair.autoencoder, *torch.autograd.grad(loss, shift))
             optimiser.step()
             path.append((shift * scale).detach().clone())
         return torch.stack(path)

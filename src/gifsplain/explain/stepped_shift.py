@@ -14,6 +14,7 @@ from gifsplain.explain.moves import LinearMove, Move, PathMove, Proposal
 from gifsplain.explain.search import higher_goal, lower_goal
 from gifsplain.explain.settings import Settings
 from gifsplain.models.protocols import Pair
+from gifsplain.models.styleex import in_w
 from gifsplain.types import Images, Latents, Stop
 
 TRIAL = 1e-3
@@ -192,6 +193,7 @@ class _Walk:
         with torch.no_grad():
             changes = (frames - self._frames(self.decoded[owners], owners)).abs().mean((1, 2, 3))
             scores = self.pair.classifier.link(logits)[:, self.target]
+            gradients = in_w(self.pair.autoencoder, gradients)
             return _Seen(logits[:, self.target].detach(), scores, gradients, changes)
 
     def _frames(self, drawn: Images, owners: Int[Tensor, " r"]) -> Images:

@@ -121,6 +121,17 @@ class StyleView:
         return self.model.decode_styles(latents)
 
 
+def in_w(autoencoder: Autoencoder, changes: Latents) -> Latents:
+    """Changes of latents with none of the condition: a method that explains by w must not simply tell the generator.
+
+    As they are for models without a condition.
+    """
+    if not isinstance(autoencoder, StyleModel) or autoencoder.w_dim == changes.shape[1]:
+        return changes
+    w_dim = autoencoder.w_dim
+    return torch.nn.functional.pad(changes[:, :w_dim], (0, changes.shape[1] - w_dim))
+
+
 def style_view(autoencoder: Autoencoder) -> Autoencoder:
     """The autoencoder over style space; refuses one without styles."""
     return StyleView(require_styles(autoencoder))
