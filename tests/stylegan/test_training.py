@@ -237,7 +237,7 @@ def test_path_length_of_a_linear_generator():
     matrix = torch.randn(16, 5)
     codes = torch.randn(4000, 5, requires_grad=True)
     lengths = styleex_losses.path_lengths((codes @ matrix.T).reshape(-1, 1, 4, 4), codes)
-    expected = matrix.square().sum() / 16  # E |J^T n|^2 for n of variance 1 / (H W)
+    expected = 4 * matrix.square().sum() / 16  # E |J^T n|^2 for n of variance 1 / (H W); [-1, 1] is twice as wide
     assert float(lengths.square().mean()) == pytest.approx(float(expected), rel=0.05)
 
 

@@ -31,7 +31,7 @@ def gradient_penalty(scores: Float[Tensor, " b"], images: Float[Tensor, "b c h w
 
 
 def path_lengths(images: Float[Tensor, "b c h w"], codes: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
-    """Norm of the Jacobian of the images by w along a random image direction (Karras et al. 2020, eq. 4)."""
-    noise = torch.randn_like(images) / (images.shape[2] * images.shape[3]) ** 0.5
+    """Norm of the Jacobian by w along a random image direction, of images scaled to [-1, 1] (Karras et al. 2020, eq. 4)."""
+    noise = 2 * torch.randn_like(images) / (images.shape[2] * images.shape[3]) ** 0.5
     (slope,) = torch.autograd.grad((images * noise).sum(), codes, create_graph=True)
     return slope.square().sum(1).sqrt()
