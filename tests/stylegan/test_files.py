@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from gifsplain.cli import app
-from gifsplain.errors import ConfigurationError, WeightsError
+from gifsplain.errors import ConfigurationError, InputError, WeightsError
 from gifsplain.explain import fits
 from gifsplain.explain.methods import explain_with
 from gifsplain.explain.settings import Settings
@@ -99,6 +99,42 @@ def test_classifier_of_other_targets_is_refused(settings, tmp_path):
     other = dataclasses.replace(settings, model=dataclasses.replace(settings.model, targets=("Mass",)))
     with pytest.raises(ConfigurationError, match="change one of them"):
         train_styleex(other, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("place", "values", "message"),
+    [("data", {"size": 64}, "data has 64 px and 1 channels, model 32 px and 1"), ("data", {"channels": 3}, "3 channels"),
+     ("model", {"channels": 3}, "explains .* 1 channels.* change one of them"),
+     ("data", {"targets": TARGETS[:1]}, "lacks .'Effusion'. of model.targets")],
+)  # fmt: skip
+def test_data_that_the_model_does_not_fit_are_refused_before_anything_is_read(
+    place, values, message, settings, tmp_path
+):
+    other = dataclasses.replace(settings, **{place: dataclasses.replace(getattr(settings, place), **values)})
+    with pytest.raises(ConfigurationError, match=message):
+        train_styleex(other, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_source_that_no_row_is_of_is_refused(settings):
+    with pytest.raises(ConfigurationError, match="chances names mnay, sources of the rows are few, many"):
+        load_data(dataclasses.replace(settings, chances={"mnay": 4.0}), data.open_dataset(settings.data))
+
+
+def test_too_few_held_out_images_are_refused_before_the_training(settings, manifest):
+    first, *rest = manifest.read_text().split(",val,")
+    manifest.write_text(f"{first},val," + ",train,".join(rest))
+    with pytest.raises(InputError, match="2 validation images, got 19 and 1"):
+        load_data(settings, data.open_dataset(settings.data))
+
+
+def test_the_card_takes_labels_by_the_name_of_the_target(settings):
+    """Whatever the order of `data.targets`, which may hold other findings too."""
+    mixed = dataclasses.replace(settings.data, targets=("No Finding", *TARGETS[::-1]))
+    plain = styleex_card.split_images(data.open_dataset(settings.data), settings, "test")
+    found = styleex_card.split_images(data.open_dataset(mixed), dataclasses.replace(settings, data=mixed), "test")
+    assert torch.equal(plain[0], found[0]) and torch.equal(plain[1], found[1])
+    assert found[1].shape[1] == 2 and not torch.equal(found[1], found[1].flip(1))
 
 
 @pytest.mark.parametrize("condition", ["none", "concat"])

@@ -38,6 +38,11 @@ def test_every_size_encodes_and_decodes(size, widths, channels):
         ({"channels": 2}, "1 or 3"),
         ({"widths": (4,)}, "widths"),
         ({"condition": "x"}, "none"),
+        ({"size": 0}, "32, 64, 128 or 256"),
+        ({"w_dim": 0}, "1 or more"),
+        ({"mapping_layers": 0}, "1 or more"),
+        ({"widths": (8, 8, 0, 4)}, "1 or more"),
+        ({"targets": ()}, "1 or more"),
     ],
 )
 def test_configurations_that_fit_nothing_are_refused(values, message):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from gifsplain.errors import WeightsError
+from gifsplain.errors import ConfigurationError, WeightsError
 from gifsplain.models import styleex
 from gifsplain.models.small import SmallClassifier, SmallConfig, normalised_difference
 from gifsplain.models.stylegan import Mapping, StyleConfig
@@ -119,6 +119,16 @@ def test_reconstruction_alone_between_the_turns_of_the_discriminator():
     assert set(task.step(5)) == {"pixel", "perceptual", "classifier"}
     loop.seed_step(0, 7)
     assert {"critic", "adversarial"} <= set(task.step(7))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"batch": 1}, "batch must be 2"), ({"latent_every": 0}, "latent_every"), ({"steps": 0}, "steps"), ({"warmup": -1}, "warmup"),
+     ({"condition_dropout": 1.5}, "condition_dropout"), ({"average": 1.0}, "average")],
+)  # fmt: skip
+def test_trainings_that_cannot_run_are_refused(wrong, message):
+    with pytest.raises(ConfigurationError, match=message):
+        config(**wrong)
 
 
 def test_rates_fall_to_a_twentieth_at_the_end():

@@ -36,14 +36,18 @@ class StyleConfig:
     targets: tuple[str, ...] = ("Cardiomegaly", "Effusion")
 
     def __post_init__(self) -> None:
-        steps = math.log2(self.size) - 1
-        if not 32 <= self.size <= 256 or steps != int(steps):
+        if self.size not in (32, 64, 128, 256):
             raise ConfigurationError(f"size must be 32, 64, 128 or 256, got {self.size}")
+        steps = int(math.log2(self.size)) - 1
         if self.channels not in (1, 3):
             raise ConfigurationError(f"channels must be 1 or 3, got {self.channels}")
         if len(self.widths) != steps:
             raise ConfigurationError(
-                f"size {self.size} needs {int(steps)} widths (4 px to {self.size} px), got {len(self.widths)}"
+                f"size {self.size} needs {steps} widths (4 px to {self.size} px), got {len(self.widths)}"
+            )
+        if min(*self.widths, self.w_dim, self.mapping_layers, len(self.targets)) < 1:
+            raise ConfigurationError(
+                f"widths, w_dim, mapping_layers and the number of targets must be 1 or more, got {self}"
             )
         if self.condition not in ("none", "concat"):
             raise ConfigurationError(f"condition must be 'none' or 'concat', got {self.condition!r}")

@@ -19,6 +19,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from gifsplain.errors import ConfigurationError
 from gifsplain.models.small import SmallClassifier, normalised_difference
 from gifsplain.models.stylegan import Discriminator, StyleConfig, StyleNet
 from gifsplain.train import optimise
@@ -86,6 +87,21 @@ class StyleExConfig:
     its manifest multiplies it. Card and guards look at images that are drawn more often than once, if there are any."""
     classifier: Path = Path("classifier.safetensors")
     """The explained classifier: weights of `train small-classifier`."""
+
+    def __post_init__(self) -> None:
+        every = self.adversarial_every, self.r1_every, self.path_every, self.latent_every
+        shares = self.condition_dropout, self.augment, self.decay_from
+        checks = {
+            "batch must be 2 or more: half of it is encoded, half sampled": self.batch >= 2,
+            "steps, adversarial_every, r1_every, path_every and latent_every must be 1 or more": min(self.steps, *every)
+            >= 1,
+            "warmup and match_every must be 0 or more": min(self.warmup, self.match_every) >= 0,
+            "condition_dropout, augment and decay_from must lie in [0, 1]": all(0 <= share <= 1 for share in shares),
+            "momentum and average must lie in [0, 1)": 0 <= self.momentum < 1 and 0 <= self.average < 1,
+        }
+        for message, fine in checks.items():
+            if not fine:
+                raise ConfigurationError(message)
 
 
 @dataclass(frozen=True)
@@ -306,8 +322,17 @@ class StyleExTrainee:
 
 
 def row_chances(config: StyleExConfig, table: Table) -> NDArray[np.float64]:
-    """How often each row is drawn: its source's entry in `chances` times the weight of its manifest."""
+    """How often each row is drawn: its source's entry in `chances` times the weight of its manifest.
+
+    Raises:
+        ConfigurationError: When `chances` names a source that no row is of.
+    """
     source = table.facts.get("source")
+    known = set() if source is None else {str(name) for name in source.dropna()}
+    if unknown := sorted(set(config.chances) - known):
+        raise ConfigurationError(
+            f"chances names {', '.join(unknown)}, sources of the rows are {', '.join(sorted(known)) or 'none'}"
+        )
     named = np.ones(len(table.names)) if source is None else source.map(lambda s: config.chances.get(s, 1.0)).to_numpy()
     found: NDArray[np.float64] = named * table.weights
     return found

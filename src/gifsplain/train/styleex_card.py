@@ -75,11 +75,12 @@ def write_model(
 
 
 def split_images(dataset: Dataset, config: StyleExConfig, split: str) -> tuple[Images, Float[Tensor, "n t"]]:
-    """Images and labels of a split, of the sources in favour."""
+    """Images of a split, of the sources in favour, and their labels in the order of the model's targets."""
     rows = dataset.rows(split)
     favoured = rows[row_chances(config, dataset.table)[rows] > 1]
-    rows = favoured if len(favoured) else rows
-    return dataset.images(rows), dataset.labels(rows)
+    rows = favoured if len(favoured) > 1 else rows
+    columns = [config.data.targets.index(target) for target in config.model.targets]
+    return dataset.images(rows), dataset.labels(rows)[:, columns]
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.utils import save_image
 
-from gifsplain.errors import ConfigurationError
+from gifsplain.errors import ConfigurationError, InputError
 from gifsplain.io import files
 from gifsplain.models import styleex
 from gifsplain.models.small import SmallClassifier
@@ -30,6 +30,8 @@ def train_styleex(config: StyleExConfig, folder: Path, *, resume: bool = False) 
     That pair is `styleex.safetensors`, averaged weights in half precision and the explained classifier, and
     `styleex.json`, its card. The pictures (`samples`, `reconstructions`) show the training data.
     """
+    classifier = read_small_classifier(config.classifier)
+    _require_fit(config, classifier)
     loop.prepare_folder(folder, resume=resume)
     saved = folder / "config.yaml"
     if saved.exists() and resume:
@@ -39,12 +41,6 @@ def train_styleex(config: StyleExConfig, folder: Path, *, resume: bool = False) 
     fabric = loop.make_fabric(config.loop)
     dataset = datasets.open_dataset(config.data)
     data = load_data(config, dataset)
-    classifier = read_small_classifier(config.classifier)
-    if classifier.config.targets != config.model.targets or classifier.config.size != config.model.size:
-        raise ConfigurationError(
-            f"{config.classifier} explains {classifier.config.targets} at {classifier.config.size} px, the "
-            f"configuration wants {config.model.targets} at {config.model.size} px; change one of them"
-        )
     pictures = _Pictures(folder / "pictures", data.held[:SHOWN].float() / 255, classifier)
     trainee = StyleExTrainee(config, data, classifier, fabric, pictures.draw)
     plan = loop.Plan(config.steps, config.evaluate_every)
@@ -56,15 +52,47 @@ def train_styleex(config: StyleExConfig, folder: Path, *, resume: bool = False) 
     return outcome
 
 
+def _require_fit(config: StyleExConfig, classifier: SmallClassifier) -> None:
+    """Refuse a classifier or data that the model to train does not fit.
+
+    Raises:
+        ConfigurationError: Saying what differs.
+    """
+    model, data, explained = config.model, config.data, classifier.config
+    if (explained.targets, explained.size, explained.channels) != (model.targets, model.size, model.channels):
+        raise ConfigurationError(
+            f"{config.classifier} explains {explained.targets} at {explained.size} px and {explained.channels} channels, "
+            f"the configuration wants {model.targets} at {model.size} px and {model.channels}; change one of them"
+        )
+    if (data.size, data.channels) != (model.size, model.channels):
+        raise ConfigurationError(
+            f"data has {data.size} px and {data.channels} channels, model {model.size} px and {model.channels}; make them equal"
+        )
+    absent = [target for target in model.targets if target not in data.targets]
+    if absent:
+        raise ConfigurationError(
+            f"data.targets {list(data.targets)} lacks {absent} of model.targets, whose labels the card needs"
+        )
+
+
 def load_data(config: StyleExConfig, dataset: Dataset) -> StyleExData:
-    """Training images with their chances, and the validation images that the guards look at."""
+    """Training images with their chances, and the validation images that the guards look at.
+
+    Raises:
+        InputError: When there is nothing to train on, or too little to look at: before the training and not after it.
+    """
     train, held = dataset.rows("train"), dataset.rows("val")
     chances = row_chances(config, dataset.table)
     train, known = train[chances[train] > 0], held[chances[held] > 1]
+    if not len(train) or len(held) < 2:
+        raise InputError(
+            f"expected a training image that `chances` draws and 2 validation images, got {len(train)} and {len(held)}; "
+            "guards and card look at held-out images"
+        )
     return StyleExData(
         torch.from_numpy(np.ascontiguousarray(dataset.pixels[train])),
         torch.from_numpy(chances[train]).float(),
-        torch.from_numpy(np.ascontiguousarray(dataset.pixels[known if len(known) else held])),
+        torch.from_numpy(np.ascontiguousarray(dataset.pixels[known if len(known) > 1 else held])),
     )
 
 
