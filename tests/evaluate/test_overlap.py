@@ -1,13 +1,14 @@
 """Overlap measures against loops over pixels, scikit-learn, and laws."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import jaccard_score, precision_score, recall_score
 
-from gifsplain.evaluate import overlap
+from gifsplain.evaluate import overlap, verdicts
 
 MASKS = arrays(bool, (6, 7))
 TIED = arrays(np.int64, (6, 7), elements=st.integers(0, 4)).map(lambda a: a.astype(float))
@@ -100,3 +101,14 @@ def test_thresholds_are_shares_of_the_largest_value() -> None:
     mask = np.array([[False, False], [True, True]])
     assert overlap.iou_at_thresholds(scores, mask, (0.2, 0.5, 0.9)) == pytest.approx([2 / 3, 1.0, 0.5])
     assert overlap.iou_at_thresholds(np.zeros((2, 2)), mask, (0.5,)) == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("split", "chosen_on", "said"),
+    [("test", "val", "."), ("val", "val", ", the same cases: optimistic."), ("all", "val", ", some of the same cases: optimistic."),
+     ("test", "all", ", some of the same cases: optimistic.")],
+)  # fmt: skip
+def test_cases_that_choose_their_own_threshold_are_named(split: str, chosen_on: str, said: str) -> None:
+    summary = pd.DataFrame({"method": ["grad"], "target": ["Mass"], "patients": [1]})
+    words = verdicts.overlap(summary, (), split, chosen_on)
+    assert words[0] == f"Split {split}; thresholds chosen on {chosen_on}{said}"

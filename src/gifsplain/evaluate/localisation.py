@@ -29,7 +29,7 @@ class OverlapConfig:
 
     setup: Setup
     threshold_split: str = "val"
-    """Where the one threshold a target is chosen (CheXlocalize); cases of `setup.split` never choose it."""
+    """Where the one threshold a target is chosen (CheXlocalize); where its cases are measured too, the report says so."""
     prior_split: str = "train"
     """Where the mean mark of the control `box-prior` comes from."""
     auc_images: int = 2048

@@ -27,8 +27,10 @@ def overlap(summary: pd.DataFrame, controls: Sequence[str], split: str, threshol
     few = summary["patients"] < FEWEST
     unsaid = list(dict.fromkeys(summary.loc[few, "target"].astype(str)))
     summary = summary[~few]
-    words = [f"Split {split}; thresholds chosen on {threshold_split}"
-             + (", the same cases: optimistic." if split == threshold_split else ".")]  # fmt: skip
+    same = "the same" if split == threshold_split else "some of the same" if "all" in (split, threshold_split) else ""
+    words = [
+        f"Split {split}; thresholds chosen on {threshold_split}" + (f", {same} cases: optimistic." if same else ".")
+    ]
     if unsaid:
         words.append(f"Fewer than {FEWEST} patients, so nothing is said about: {_list(unsaid)}.")
     for control in controls if len(summary) else ():
