@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gifsplain.errors import InputError
-from gifsplain.evaluate import cases, config, counterfactual, tables
+from gifsplain.evaluate import alignment, cases, config, counterfactual, marks, shortcut, tables
 from gifsplain.evaluate.config import Setup
 from gifsplain.evaluate.counterfactual import CounterfactualConfig
 from gifsplain.evaluate.experiments import perform
@@ -107,3 +108,27 @@ def test_a_fall_that_was_searched_and_not_found_is_still_the_wanted_change() -> 
     for stop, falls in ((Stop.PIXEL_LIMIT, True), (Stop.TURNED, True), (Stop.SCORE_BOUND, False)):
         tried = replace(one, stop_lower=stop)
         assert counterfactual.wants_fall(tried) == falls == (tried.stop is tried.stop_lower)
+
+
+def test_alignment_and_shortcut_measure_from_strength_0_where_the_sweep_leaves_it_out(tmp_path: Path) -> None:
+    """As everything else does: the schedule of 2021 has no frame there, and its nearest one has changed already."""
+    pair, images, settings = tiny_pair(), tiny_images(2), Settings(policy="paper-2021")
+    found = explain_with("latentshift", pair, cases.as_pictures(images, ["a", "b"]), [TARGETS[0]], settings)
+    assert all(one.start is not None for one in found)
+    assert any(abs(float(one.frame_scores[one.baseline]) - one.baseline_score) > 1e-3 for one in found)
+    for one in found:
+        rows = alignment._reactions(one, {"tiny": pair}, {})
+        assert [row["target"] for row in rows] == list(TARGETS)
+        for row, start in zip(rows, one.baseline_scores.tolist(), strict=True):
+            assert row["before"] == pytest.approx(start, abs=1e-5) and len(row["path"]) == len(one.frames)
+            assert row["base_before"] == one.baseline_score
+        assert rows[0]["relative"] == pytest.approx(1, abs=1e-2)
+    world = shortcut._World(
+        shortcut.ShortcutConfig(Setup(tmp_path / "m.csv", tmp_path), TARGETS[0]), marks.Mark(size=0.3), {},
+        shortcut._Data([], images, np.array([True, False])),
+    )  # fmt: skip
+    _, drawn = shortcut._sweeps(world, pair, "latentshift", settings, plain=images, planted=images)
+    for row, one in zip(drawn, found, strict=True):
+        assert row["lowered"] == pytest.approx(one.baseline_score - float(one.frame_scores[0]), abs=1e-5)
+        first, last = (float(marks.presence(f[None], world.mark)) for f in (one.baseline_frame, one.frames[0]))
+        assert row["removed_grey"] == pytest.approx(first - last, abs=1e-5)

@@ -76,14 +76,14 @@ def _reactions(found: Explanation, pairs: Mapping[str, Pair], shared: parts.Row)
     """What every target of every classifier says of the frames of one explanation."""
     rows: list[parts.Row] = []
     base = found.frame_scores.double().tolist()
-    ends = (found.baseline, found.counterfactual)
-    before, after = (base[end] for end in ends)
+    before, after = found.baseline_score, base[found.counterfactual]
+    frames = torch.cat([found.frames, found.baseline_frame[None]])  # a policy may leave strength 0 out of the sweep
     for classifier, pair in pairs.items():
         with torch.no_grad():
-            scores = pair.classifier.scores(found.frames.to(pair.device)).cpu().double()
+            scores = pair.classifier.scores(frames.to(pair.device)).cpu().double()
         for index, target in enumerate(pair.targets):
-            path = scores[:, index].tolist()
-            start, end = (path[place] for place in ends)
+            *path, start = scores[:, index].tolist()
+            end = path[found.counterfactual]
             rows.append(
                 {**shared, "classifier": classifier, "target": target, "before": start, "after": end,
                  "base_before": before, "base_after": after,

@@ -201,9 +201,10 @@ def _sweeps(
     rows = []
     for k, (one, other) in enumerate(zip(marked, others, strict=True)):
         full = float(marks.presence(planted[k : k + 1], world.mark) - marks.presence(plain[k : k + 1], world.mark))
-        drawn = torch.stack([one.reconstruction, one.frames[one.baseline], one.frames[0],
-                             other.frames[other.baseline], other.frames[-1]])  # fmt: skip
-        empty = float(marks.presence(other.frames[other.baseline][None], world.mark))
+        drawn = torch.stack(
+            [one.reconstruction, one.baseline_frame, one.frames[0], other.baseline_frame, other.frames[-1]]
+        )
+        empty = float(marks.presence(other.baseline_frame[None], world.mark))
         seen = [float(v) for v in marks.presence(drawn, world.mark)]
         there = seen[1] - empty
         rows.append(
@@ -211,8 +212,8 @@ def _sweeps(
              "removed": (seen[1] - seen[2]) / there if abs(there) > _FAINT else float("nan"),
              "removed_grey": seen[1] - seen[2],
              "added": (seen[4] - seen[3]) / full if abs(full) > _FAINT else float("nan"),
-             "lowered": float(one.frame_scores[one.baseline] - one.frame_scores[0]),
-             "raised": float(other.frame_scores[-1] - other.frame_scores[other.baseline])}
+             "lowered": one.baseline_score - float(one.frame_scores[0]),
+             "raised": float(other.frame_scores[-1]) - other.baseline_score}
         )  # fmt: skip
     return torch.stack([one.map for one in marked]), rows
 
