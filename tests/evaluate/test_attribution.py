@@ -2,6 +2,7 @@
 
 import gc
 import resource
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -160,6 +161,16 @@ def test_native_zero_is_mid_grey_for_torchxrayvision() -> None:
     assert attribution.native_zero(tiny_pair(value_range=(-1024.0, 1024.0)).classifier) == 0.5
     assert attribution.native_zero(tiny_pair(value_range=(0.0, 1.0)).classifier) == 0.0
     assert attribution.native_zero(tiny_pair(value_range=(1.0, 3.0)).classifier) == 0.0
+
+
+def test_iterative_delete_takes_no_pixel_that_moves_nothing() -> None:
+    """A score that is constant has an even map, as with every other method, and not the order in which ties are sorted."""
+    pair, images = tiny_pair(), tiny_images(2)
+    flat = replace(pair.classifier, forward=lambda native: (native * 0).flatten(1)[:, :3] + 1.0)
+    assert not attribution.iterative_delete(replace(pair, classifier=flat), images, 0).any()
+    left = replace(pair.classifier, forward=lambda native: native[..., :2].square().mean((2, 3)).expand(-1, 3))
+    maps = attribution.iterative_delete(replace(pair, classifier=left), images, 0)
+    assert (maps[..., :2] > 0).all() and not maps[..., 2:].any()
 
 
 def test_iterative_delete_against_a_loop() -> None:

@@ -197,7 +197,7 @@ def iterative_delete(
 
     Each round sets the `share` of pixels with the largest absolute gradient to the network's own 0 and looks again. A
     pixel removed in round r (from 0) gets `rounds - r` plus its gradient relative to the round's largest; the rest get
-    the latter alone.
+    the latter alone. A pixel without any gradient stays: a score that nothing moves has a map of zeros.
     """
     current = images.detach().clone()
     b, _, h, w = images.shape
@@ -209,7 +209,7 @@ def iterative_delete(
         relative = slopes.clamp(min=0) / slopes.amax(dim=1, keepdim=True).clamp(min=torch.finfo(slopes.dtype).tiny)
         maps = torch.where(gone, maps, relative)
         top = slopes.topk(count, dim=1).indices
-        taken = torch.zeros_like(gone).scatter_(1, top, True) & ~gone
+        taken = torch.zeros_like(gone).scatter_(1, top, True) & ~gone & (slopes > 0)
         maps = maps + taken * float(rounds - turn)
         gone |= taken
         current = torch.where(gone.view(b, 1, h, w), torch.full_like(current, native_zero(pair.classifier)), current)
