@@ -14,7 +14,8 @@ from gifsplain.models.small import SmallClassifier, SmallConfig, normalised_diff
 from gifsplain.models.stylegan import Mapping, StyleConfig
 from gifsplain.train import loop, styleex_losses
 from gifsplain.train.config import LoopConfig
-from gifsplain.train.small_classifier import operating_point
+from gifsplain.train.rows import DataConfig
+from gifsplain.train.small_classifier import SmallTask, SmallTraining, operating_point
 from gifsplain.train.styleex import (
     StyleExConfig,
     StyleExData,
@@ -266,6 +267,19 @@ def test_operating_point_balances_sensitivity_and_specificity():
     labels = np.array([0, 0, 0, 0, 1, 1])
     assert operating_point(np.array([0.0, 1.0, 2.0, 3.0, 4.0, 5.0]), labels) == 3.0
     assert operating_point(np.array([1.0, 2.0]), np.array([0, 0])) == 0.0
+
+
+@pytest.mark.parametrize(("lost", "mean"), [((), 0.875), ((1,), 1.0), ((0, 1), math.nan)])
+def test_the_best_small_classifier_is_chosen_by_the_findings_that_have_both_kinds_of_rows(lost, mean):
+    labels = np.array([[0.0, 1.0], [1.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
+    labels[:, list(lost)] = 0
+    task = object.__new__(SmallTask)
+    shape = DataConfig((), ("a", "b"))
+    task.config, task.val = SmallTraining(data=shape, explained=("a", "b")), np.arange(4)
+    task.predict = lambda rows: (np.array([[0.0, 2.0], [1.0, 1.0], [0.5, 2.5], [2.0, 3.0]]), labels)
+    found = task.evaluate(0)
+    assert found["val/auc"] == pytest.approx(mean, nan_ok=True)
+    assert np.isnan([found["val/auc/a"], found["val/auc/b"]]).sum() == len(lost)
 
 
 def test_weights_of_something_else_are_refused(tmp_path):

@@ -88,7 +88,7 @@ class SmallTask:
         return {"loss": loss.detach()}
 
     def evaluate(self, step: int) -> Mapping[str, float]:
-        """AUC on validation rows, for each explained finding and their mean."""
+        """AUC on validation rows, for each explained finding, and the mean of those that have both kinds of rows."""
         logits, labels = self.predict(self.val)
         found: dict[str, float] = {}
         for target in self.config.explained:
@@ -96,7 +96,8 @@ class SmallTask:
             known = ~np.isnan(labels[:, j])
             both = len(np.unique(labels[known, j])) == 2
             found[f"val/auc/{target}"] = float(roc_auc_score(labels[known, j], logits[known, j])) if both else np.nan
-        return {"val/auc": float(np.mean(list(found.values()))), **found}
+        defined = [value for value in found.values() if not np.isnan(value)]
+        return {"val/auc": float(np.mean(defined)) if defined else np.nan, **found}
 
     @torch.no_grad()
     def predict(self, rows: NDArray[np.int64]) -> tuple[Float[np.ndarray, "n t"], Float[np.ndarray, "n t"]]:
