@@ -2,6 +2,7 @@
 
 Each finder is ranked again on the first 1, 2, 4 ... of its selection images. Quality is the share of held-out images that
 any of its kept moves explains within one mean change of the picture. Seconds are those of the whole table, in proportion.
+What needs no score is always that of all selection images: spreads, principal components, extremes of coordinates.
 """
 
 import math
