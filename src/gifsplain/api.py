@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gifsplain import types
+from gifsplain.errors import InputError
 from gifsplain.explain.compose import Composition
 from gifsplain.explain.methods import explain_with
 from gifsplain.explain.settings import Settings
@@ -54,6 +55,8 @@ class LatentShift:
 
     def explain_all(self, pictures: Sequence[Picture | str | Path], targets: Sequence[str]) -> list[Explanation]:
         """Every picture and target, picture by picture, batched."""
+        if isinstance(pictures, Picture | str | Path):
+            raise InputError("expected a list of pictures, got one; write [picture], or use explain for a single one")
         loaded = [picture if isinstance(picture, Picture) else load_image(picture) for picture in pictures]
         return explain_with("latentshift", self.models, loaded, targets, self.settings)
 

@@ -68,7 +68,7 @@ def test_a_callable_is_found_in_the_current_folder(tmp_path: Path, monkeypatch: 
     )
     monkeypatch.chdir(tmp_path)
     assert load.load_classifier("models_of_mine:good").card.targets == ("a", "b")
-    with pytest.raises(ModelError, match=r"returned Linear, which lacks card"):
+    with pytest.raises(ModelError, match=r"got Linear, which lacks card"):
         load.load_classifier("models_of_mine:bad")
     with pytest.raises(ModelError, match=r"could not find 'models_of_mine:none'"):
         load.load_classifier("models_of_mine:none")

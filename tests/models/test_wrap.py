@@ -1,5 +1,7 @@
 """Wrapping: value ranges, links, refusals; and the resize against scikit-image and torchxrayvision."""
 
+import inspect
+
 import numpy as np
 import pytest
 import skimage.transform
@@ -149,3 +151,78 @@ def test_inspection_of_an_autoencoder() -> None:
 
     found = inspect_autoencoder(wrap.autoencoder(Same(), name="same", size=8))
     assert [c.verdict.value for c in found] == ["pass"] * 4
+
+
+@pytest.mark.parametrize(
+    ("pixels", "words"),
+    [
+        (torch.rand(1, 9, 9) * 255, r"in \[0, 1\], got \[.*\]; scale them"),
+        (torch.rand(1, 9, 9) - 0.5, r"in \[0, 1\], got"),
+        (torch.zeros(1, 9, 9, dtype=torch.uint8), "float32 tensor in .*, got torch.uint8"),
+        (torch.rand(1, 9, 9, dtype=torch.float64), "got torch.float64"),
+        (np.zeros((1, 9, 9), np.float32), "got ndarray"),
+        (torch.rand(9, 9), r"axes c h w, got \(9, 9\)"),
+        (torch.rand(1, 1, 9, 9), "axes c h w"),
+        (torch.rand(1, 0, 9), "axes c h w"),
+        (torch.rand(1, 9, 9, device="meta"), "with values"),
+    ],
+)
+def test_pictures_that_are_not_what_they_say_are_refused(pixels: object, words: str) -> None:
+    picture = Picture(pixels, Provenance("mine", "", "test", (9, 9), 8))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=f"mine: expected pixels .*{words}"):
+        to_image(picture, ModelCard("m", "classifier", 8))
+
+
+def test_rounding_and_graphs_of_a_picture_are_left_behind() -> None:
+    pixels = (torch.rand(1, 9, 9, generator=torch.Generator().manual_seed(0)) * 1.0005).requires_grad_(True)
+    image = to_image(of(pixels), ModelCard("m", "classifier", 9))
+    assert not image.requires_grad and image.min() >= 0 and image.max() <= 1
+
+
+def test_a_meaning_may_be_given_as_its_text() -> None:
+    images = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    model = wrap.classifier(Mean(9.0), name="m", targets="ab", size=8, meaning="logit")
+    assert model.card.meaning is ScoreMeaning.LOGIT
+    assert torch.equal(model.scores(images), model.logits(images)) and model.scores(images).max() > 1
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"meaning": "odds"}, "expected meaning to be one of logit, probability, calibrated probability, got 'odds'"),
+        ({"output": "odds"}, "expected output to be one of logits, softmax_logits, probabilities, got 'odds'"),
+        ({"targets": ("mass", "Mass")}, "expected targets that differ, .* got mass, Mass"),
+        ({"value_range": (1.0, 1.0)}, r"expected value_range as \(black, white\), .* got \(1.0, 1.0\)"),
+        ({"net": torch.sigmoid}, "expected a torch.nn.Module, got builtin"),
+    ],
+)
+def test_declarations_that_make_no_sense_are_refused(values: dict[str, object], words: str) -> None:
+    """Without the checker of types, which only tests have."""
+    given = {"net": Mean(), "name": "m", "targets": ("a", "b"), "size": 8, **values}
+    with pytest.raises(ModelError, match=f"m: {words}"):
+        inspect.unwrap(wrap.classifier)(**given)  # type: ignore[arg-type]
+
+
+def test_networks_that_return_more_than_a_tensor_are_named() -> None:
+    class Odd(torch.nn.Module):
+        def __init__(self, *given: object) -> None:
+            super().__init__()
+            self.given = given
+
+        def forward(self, images: torch.Tensor) -> object:
+            return self.given
+
+        def encode(self, images: torch.Tensor) -> object:
+            return self.given
+
+        def decode(self, latents: torch.Tensor) -> object:
+            return self.given[0]
+
+    images = torch.rand(2, 1, 8, 8)
+    with pytest.raises(ModelError, match="m gives tuple, expected one tensor"):
+        wrap.classifier(Odd(), name="m", targets="ab", size=8, meaning=ScoreMeaning.LOGIT).scores(images)
+    drawer = wrap.autoencoder(Odd(torch.rand(2, 1, 4, 4)), name="d", size=8)
+    with pytest.raises(ModelError, match="encode of d gives tuple"):
+        drawer.encode(images)
+    with pytest.raises(ModelError, match=r"d declares images of shape \(2, 1, 8, 8\), its decode gives \(2, 1, 4, 4\)"):
+        drawer.decode(torch.rand(2, 3))

@@ -14,6 +14,7 @@ from gifsplain.explain.policies import PublishedLatentShift
 from gifsplain.explain.run import explain
 from gifsplain.explain.settings import Settings
 from gifsplain.explain.stepped_shift import SteppedLatentShift
+from gifsplain.models import modes
 from gifsplain.models.protocols import Pair
 from gifsplain.types import Explanation, Picture, Stop
 
@@ -115,11 +116,12 @@ def explain_with(
     Raises:
         InputError: When no method goes by that name.
     """
-    if name == AUTO:
-        return _line_or_steps(pair, pictures, targets, settings, cases)
-    if name not in METHODS:
+    if name != AUTO and name not in METHODS:
         raise InputError(f"no method is called {name!r}; there are {AUTO}, {', '.join(METHODS)}")
-    return METHODS[name].explain(pair, pictures, targets, settings, cases)
+    with modes.explaining(pair.device):
+        if name == AUTO:
+            return _line_or_steps(pair, pictures, targets, settings, cases)
+        return METHODS[name].explain(pair, pictures, targets, settings, cases)
 
 
 def _line_or_steps(

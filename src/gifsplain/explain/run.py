@@ -32,7 +32,7 @@ def target_index(card: ModelCard, target: str) -> int:
         TargetError: When there is none of that name, or its head was never trained.
     """
     names = {name.casefold(): index for index, name in enumerate(card.targets)}
-    index = names.get(target.casefold())
+    index = names.get(str(target).casefold())
     if index is None:
         known = ", ".join(name for name in card.targets if name not in card.untrained)
         raise TargetError(f"{card.name} has no target {target!r}; it has {known}")
@@ -49,6 +49,8 @@ def case_names(pictures: Sequence[Picture], targets: Sequence[str], cases: Seque
     Raises:
         InputError: When there is nothing to explain, or names and pictures differ in number.
     """
+    if isinstance(targets, str):
+        raise InputError(f"expected a list of targets, got the text {targets!r}; write [{targets!r}]")
     if not pictures or not targets:
         raise InputError(f"expected at least one picture and one target, got {len(pictures)} and {len(targets)}")
     names = list(cases) if cases is not None else [picture.provenance.name for picture in pictures]

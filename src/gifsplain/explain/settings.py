@@ -61,6 +61,7 @@ class Settings:
             f"precision must be one of {', '.join(PRECISIONS)}": self.precision in PRECISIONS,
             "memory must be above 0": self.memory is None or self.memory > 0,
             f"policy must be one of exact, {', '.join(POLICIES)}": self.policy == "exact" or self.policy in POLICIES,
+            "composition must be a gifsplain.Composition": isinstance(self.composition, Composition),
             f"map must be one of {', '.join(MAPS)}": self.map is None or self.map in MAPS,
             "strengths must be (lowest <= 0, highest >= 0) and not both 0": self.strengths is None
             or (self.strengths[0] <= 0 <= self.strengths[1] and self.strengths != (0, 0)),

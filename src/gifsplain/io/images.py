@@ -36,6 +36,11 @@ def load_image(path: str | Path, *, window: int | str | None = None, colour: Col
     channels differ: refused, made grey by BT.601 luma, or kept as `3 h w`. Ranges by format: docs/images.md.
     Everything that cannot be used is an `InputError` (`DicomError` for DICOM).
     """
+    if not isinstance(path, str | Path):
+        raise InputError(
+            f"expected the path of an image file, got {type(path).__name__}; "
+            "make a gifsplain.Picture of pixels that are in memory (docs/own-classifier.md)"
+        )
     return load_bytes(_read(Path(path)), picture_name(path), window=window, colour=colour)
 
 

@@ -1,6 +1,5 @@
 """Models by name: one literal table, and what a name may be."""
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 from torch import nn
 
 from gifsplain.errors import ModelError
-from gifsplain.models import builtin, diffusers, own, styleex, trained, wrap, xrv
+from gifsplain.models import builtin, diffusers, modes, own, styleex, trained, wrap, xrv
 from gifsplain.models.fold import unfold
 from gifsplain.models.protocols import Autoencoder, Classifier, Pair
 
@@ -108,9 +107,11 @@ def load_models(
         WeightsError: When weights are missing.
     """
     place = find_device(device)
-    with contextlib.nullcontext() if place.type == "cpu" else place:
+    with modes.loading(place):
         first = load_classifier(classifier) if isinstance(classifier, str) else classifier
         second = load_autoencoder(autoencoder) if isinstance(autoencoder, str) else autoencoder
+    own.check_protocol(first, Classifier, "classifier")
+    own.check_protocol(second, Autoencoder, "autoencoder")
     for model in (first, second):
         _check_device(model, place)
     if not optimise:

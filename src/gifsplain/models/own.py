@@ -43,7 +43,7 @@ def check_protocol(model: Any, kind: type, spec: str) -> Any:
             for n in ("card", "logits", "link", "scores", "encode", "decode")
             if n in vars(kind) and not hasattr(model, n)
         ]
-        raise ModelError(f"{spec} returned {type(model).__name__}, which lacks {', '.join(missing)}; use models.wrap")
+        raise ModelError(f"{spec}: got {type(model).__name__}, which lacks {', '.join(missing)}; use models.wrap")
     return model
 
 

@@ -1,6 +1,7 @@
 """The one place that knows native value ranges: any `nn.Module` becomes a `Classifier` or an `Autoencoder` here."""
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -78,6 +79,40 @@ def _check(images: Tensor, card: ModelCard) -> None:
         )
 
 
+def _require_tensor(value: object, what: str) -> None:
+    """Refuse the tuples, dicts and output objects of networks that return more than one thing."""
+    if not isinstance(value, Tensor):
+        raise ModelError(f"{what} {type(value).__name__}, expected one tensor; return only that one from the network")
+
+
+def _check_net(net: object, value_range: tuple[float, float], name: str) -> None:
+    """Refuse what is no network, and a value range in which black and white are the same."""
+    if not isinstance(net, nn.Module):
+        raise ModelError(
+            f"{name}: expected a torch.nn.Module, got {type(net).__name__}; put the function into a module"
+        )
+    if len(value_range) != 2 or value_range[0] == value_range[1]:
+        raise ModelError(f"{name}: expected value_range as (black, white), two different numbers, got {value_range}")
+
+
+def _check_outputs(targets: Sequence[str], output: str, name: str) -> None:
+    """Refuse an output that has no meaning here, and targets that cannot be told apart when asked for by name."""
+    if output not in LOGITS_FROM:
+        raise ModelError(f"{name}: expected output to be one of {', '.join(LOGITS_FROM)}, got {output!r}")
+    counts = Counter(target.casefold() for target in targets)
+    if twice := [target for target in targets if counts[target.casefold()] > 1]:
+        raise ModelError(f"{name}: expected targets that differ, upper and lower case apart, got {', '.join(twice)}")
+
+
+def _meaning(given: str, name: str) -> ScoreMeaning:
+    """The meaning that was given, as itself or as its text."""
+    try:
+        return ScoreMeaning(given)
+    except ValueError as error:
+        known = ", ".join(meaning.value for meaning in ScoreMeaning)
+        raise ModelError(f"{name}: expected meaning to be one of {known}, got {given!r}") from error
+
+
 @dataclass(frozen=True, eq=False)
 class ImageClassifier:
     """A network with its declaration. Make one with `classifier`."""
@@ -96,6 +131,7 @@ class ImageClassifier:
         _check(images, self.card)
         native = to_native(images, self.card.value_range)
         logits = self.forward(native.repeat(1, self.repeat, 1, 1) if self.repeat > 1 else native)
+        _require_tensor(logits, f"{self.card.name} gives")
         if logits.shape != (images.shape[0], len(self.card.targets)):
             raise ModelError(
                 f"{self.card.name} declares {len(self.card.targets)} targets, its output has shape {tuple(logits.shape)}; "
@@ -124,11 +160,20 @@ class ImageAutoencoder:
     def encode(self, images: Images) -> Latents:
         """Latents of images in [0, 1]."""
         _check(images, self.card)
-        return self.encoder(to_native(images, self.card.value_range))
+        latents = self.encoder(to_native(images, self.card.value_range))
+        _require_tensor(latents, f"encode of {self.card.name} gives")
+        return latents
 
     def decode(self, latents: Latents) -> Images:
         """Images, nominally in [0, 1], not clamped."""
-        return from_range(self.decoder(latents), self.card.value_range)
+        drawn = self.decoder(latents)
+        _require_tensor(drawn, f"decode of {self.card.name} gives")
+        expected = (latents.shape[0], self.card.channels, self.card.size, self.card.size)
+        if tuple(drawn.shape) != expected:
+            raise ModelError(
+                f"{self.card.name} declares images of shape {expected}, its decode gives {tuple(drawn.shape)}"
+            )
+        return from_range(drawn, self.card.value_range)
 
 
 def classifier(
@@ -138,7 +183,7 @@ def classifier(
     targets: Sequence[str],
     size: int,
     output: Output = "logits",
-    meaning: ScoreMeaning = ScoreMeaning.PROBABILITY,
+    meaning: ScoreMeaning | str = ScoreMeaning.PROBABILITY,
     value_range: tuple[float, float] = (0.0, 1.0),
     channels: int = 1,
     repeat: int = 1,
@@ -152,11 +197,14 @@ def classifier(
         targets: One name for each output.
         size: Height and width that the network takes.
         output: What the network returns: independent logits, logits of a softmax, or probabilities.
-        meaning: What a score means. `LOGIT` leaves logits as scores, everything else is a probability.
+        meaning: What a score means, or its text. `LOGIT` leaves logits as scores, everything else is a probability.
         value_range: Native range of the pixel values, for black and white.
         channels: Channels that the wrapper takes.
         repeat: Times that a grey channel is repeated for a network that takes colour.
         device: Where the copy lives; the device of `load_models` or else torch's default when left out.
+
+    Raises:
+        ModelError: When the declaration contradicts itself.
 
     Example:
         >>> import torch
@@ -165,6 +213,9 @@ def classifier(
         >>> model.scores(torch.rand(3, 1, 8, 8)).sum(dim=1).round().tolist()
         [1.0, 1.0, 1.0]
     """
+    _check_net(net, value_range, name)
+    _check_outputs(targets, output, name)
+    said = _meaning(meaning, name)
     own = _frozen(net, device)
     to_logits = LOGITS_FROM[output]
     card = ModelCard(
@@ -174,10 +225,10 @@ def classifier(
         channels=channels,
         value_range=value_range,
         targets=tuple(targets),
-        meaning=meaning,
+        meaning=said,
         details={"output": output},
     )
-    squash: Callable[[Logits], Logits] = (lambda logits: logits) if meaning is ScoreMeaning.LOGIT else torch.sigmoid
+    squash: Callable[[Logits], Logits] = (lambda logits: logits) if said is ScoreMeaning.LOGIT else torch.sigmoid
     return ImageClassifier(card, lambda native: to_logits(own(native)), squash, repeat, own)
 
 
@@ -193,8 +244,9 @@ def autoencoder(
     """Wrap any network with `encode` and `decode` methods; copied and frozen as in `classifier`.
 
     Raises:
-        ModelError: When the network lacks one of the two methods.
+        ModelError: When the network lacks one of the two methods, or the value range is none.
     """
+    _check_net(net, value_range, name)
     for method in ("encode", "decode"):
         if not callable(getattr(net, method, None)):
             raise ModelError(f"an autoencoder needs encode(x) and decode(z); {type(net).__name__} has no {method}")

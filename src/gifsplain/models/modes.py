@@ -1,0 +1,41 @@
+"""Modes of torch that the caller's process may be in: explaining and loading have their own, and leave the caller's."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+
+
+@contextmanager
+def explaining(device: torch.device) -> Iterator[None]:
+    """Gradients on, inference mode and autocast off, new tensors on the CPU unless said otherwise.
+
+    Under `torch.no_grad()` there would be no direction, and under autocast the frames would be bfloat16 while the record
+    says float32.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(torch.autocast(device.type, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        yield
+
+
+@contextmanager
+def loading(device: torch.device) -> Iterator[None]:
+    """Networks made inside are float32 on `device` and can be differentiated; the global random state stays as it was.
+
+    Making a network draws random weights, which the stored ones then replace.
+    """
+    before = torch.get_default_dtype()
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
+        if device.type != "cpu" or torch.get_default_device().type != "cpu":
+            stack.enter_context(device)
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)
