@@ -1,6 +1,7 @@
 """Atomic writes, checksums and safe names."""
 
 import hashlib
+import os
 import re
 import time
 
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gifsplain.errors import InputError
 from gifsplain.io import files
 
 
@@ -103,3 +105,19 @@ def _write_and_stop(path, folder=False):
         else:
             temporary.write_text("two")
         raise RuntimeError("stop")
+
+
+def test_long_names_of_wide_letters_can_be_written(tmp_path):
+    path = tmp_path / ("山" * 80 + ".json")
+    files.write_text(path, "x")
+    assert path.read_text() == "x"
+
+
+def test_places_that_take_no_file_are_seen_before(tmp_path, monkeypatch):
+    files.require_writable(tmp_path / "new" / "folder")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match=r"expected a folder to write to, .*file is a file; choose another"):
+        files.require_writable(tmp_path / "file" / "x")
+    monkeypatch.setattr(os, "access", lambda *given: False)  # tests may run as root, who may write everywhere
+    with pytest.raises(InputError, match="is a folder that may not be written"):
+        files.require_writable(tmp_path / "new")

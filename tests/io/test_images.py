@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import struct
 import zlib
 
@@ -300,3 +301,66 @@ def test_paths_that_are_no_files(tmp_path, monkeypatch):
 def test_a_window_is_for_dicom_only_and_the_steps_say_so():
     picture = load_bytes(encode(Image.fromarray(GREY), "PNG"), "x", window=0)
     assert "no window applied: only DICOM files have windows" in picture.provenance.steps
+
+
+def png_chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+@pytest.mark.parametrize(
+    ("before", "bits"),
+    [
+        (png_chunk(b"tEXt", b"Comment\0sBIT\x09"), 16),
+        (png_chunk(b"tEXt", b"Comment\0" + b"x" * 5000) + png_chunk(b"sBIT", b"\x0d"), 13),
+    ],
+)
+def test_only_a_chunk_declares_a_depth(before, bits):
+    samples = np.arange(48, dtype=np.uint16).reshape(6, 8) * (170 if bits == 13 else 1300)
+    content = encode(Image.fromarray(samples), "PNG")
+    picture = load_bytes(content[:33] + before + content[33:], "x")
+    np.testing.assert_allclose(picture.pixels[0], samples / (2**bits - 1), atol=1e-6)
+
+
+def tiff(samples, photometric, sample_format=1):
+    """A plain TIFF of one strip."""
+    data = samples.astype(samples.dtype.newbyteorder("<")).tobytes()
+    height, width = samples.shape
+    tags = {256: width, 257: height, 258: 8 * samples.itemsize, 259: 1, 262: photometric, 273: 8, 277: 1, 278: height,
+            279: len(data), 339: sample_format}  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return struct.pack("<2sHI", b"II", 42, 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize(("kind", "sample_format"), [(np.uint8, 1), (np.uint16, 1), (np.float32, 3)])
+def test_a_tiff_whose_white_is_zero_is_inverted_at_every_depth(kind, sample_format):
+    unit = np.arange(48).reshape(6, 8) / 47
+    top = 1 if kind is np.float32 else np.iinfo(kind).max
+    samples = (unit * top).astype(kind)
+    for photometric, expected in ((1, samples / top), (0, 1 - samples / top)):
+        picture = load_bytes(tiff(samples, photometric, sample_format), "x")
+        np.testing.assert_allclose(picture.pixels[0], expected, atol=1e-6)
+
+
+def test_a_kind_of_tiff_that_is_not_read_is_not_called_damaged():
+    with pytest.raises(
+        InputError, match="x: expected PNG, .* got a damaged header or a kind that Pillow does not read"
+    ):
+        load_bytes(tiff(np.arange(48).reshape(6, 8) / 47, 1, 3), "x")
+
+
+@pytest.mark.parametrize("kind", [">u2", ">f4", ">f8"])
+def test_npy_in_the_other_byte_order(kind):
+    samples = np.arange(48).reshape(6, 8) * 1300 if kind == ">u2" else np.arange(48).reshape(6, 8) / 47
+    picture = load_bytes(npy(samples.astype(kind)), "x")
+    np.testing.assert_allclose(picture.pixels[0], samples / (65535 if kind == ">u2" else 1), atol=1e-6)
+
+
+def test_floats_that_rounding_leaves_outside_are_shown_with_their_digits():
+    with pytest.raises(InputError, match=r"in \[0, 1\], got \[0, 1.00000012\]; .* clip what rounding leaves"):
+        load_bytes(npy(np.linspace(0, 1 + 1.2e-7, 48).reshape(6, 8)), "x")
+
+
+def test_names_that_are_no_text_are_shown_with_question_marks(tmp_path):
+    path = tmp_path / os.fsdecode(b"a\xff.png")
+    path.write_bytes(encode(Image.fromarray(GREY), "PNG"))
+    assert load_image(path).provenance.name == "a?"

@@ -1,5 +1,7 @@
 """Files, folders, patterns and CSV manifests become cases; one bad file does not stop the others."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -154,3 +156,15 @@ def test_case_names_are_always_unique_and_safe(tmp_path_factory, rows):
     names = [case.name for case in read_manifest(path)]
     assert len({name.lower() for name in names}) == len(names) == len(lines) - 1
     assert all("/" not in name and name not in ("", ".", "..") for name in names)
+
+
+def test_a_file_that_may_not_be_looked_at_is_no_image(tmp_path, monkeypatch):
+    """As root everything may be looked at, so the refusal is made up."""
+    save(tmp_path / "a.png")
+    (tmp_path / "link").write_bytes(b"")
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    assert [case.name for case in find_cases(tmp_path)] == ["a"]

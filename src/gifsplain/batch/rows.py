@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass, fields
 
 from gifsplain.batch.plan import Item, identity, path_hash
+from gifsplain.io.files import utf8
 from gifsplain.types import Explanation, Verdict
 
 
@@ -151,5 +152,5 @@ def _number(value: float | None) -> float:
 
 def make_failure(item: Item, target: str, error: BaseException, configuration: str) -> Failure:
     """The row of a failure; the reason is the error's text."""
-    reason = str(error) or type(error).__name__
+    reason = utf8(str(error) or type(error).__name__)
     return Failure(item.case.name, path_hash(item.case), target, type(error).__name__, reason, configuration)

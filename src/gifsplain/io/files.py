@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from gifsplain.errors import InputError
+
 _BLOCK = 1 << 20
 _RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$", re.IGNORECASE)
 
@@ -63,9 +65,23 @@ def write_text_once(path: str | Path, content: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def require_writable(folder: str | Path) -> None:
+    """Refuse a folder that can be seen not to take any file, before anything is computed for it.
+
+    Raises:
+        InputError: When it, or the nearest folder above that exists, is a file or may not be written.
+    """
+    place = Path(folder)
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        found = "a folder that may not be written" if place.is_dir() else "a file"
+        raise InputError(f"{folder}: expected a folder to write to, {place} is {found}; choose another")
+
+
 def _beside(final: Path) -> Path:
     """A temporary path in the same folder, hidden, with the same suffix."""
-    return final.with_name(f".{final.stem[:80]}.{secrets.token_hex(6)}.tmp{final.suffix}")
+    return final.with_name(f".{final.stem[:32]}.{secrets.token_hex(6)}.tmp{final.suffix}")
 
 
 def flush(path: Path) -> None:
@@ -98,6 +114,11 @@ def sha256_file(path: str | Path) -> str:
         while block := stream.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def utf8(text: str) -> str:
+    """`text` as UTF-8 can hold it: names of files may be bytes that are no text, which show as question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def safe_name(text: str, limit: int = 80) -> str:

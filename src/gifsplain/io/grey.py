@@ -34,6 +34,7 @@ def unit_range(array: NDArray[Any], name: str, declared: int | None = None) -> t
     Unsigned integers are divided by their type's largest value; 16-bit samples by `2**declared - 1` where the file
     declares its bits, and by 4095 where none exceeds it; floats must lie in [0, 1] already.
     """
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype == bool:
         return array.astype(np.float32), 1, "false 0, true 1"
     if array.dtype == np.uint8:
@@ -57,7 +58,8 @@ def _floats(array: NDArray[Any], name: str) -> Plane:
     low, high = float(array.min()), float(array.max())
     if low < 0 or high > 1:
         raise InputError(
-            f"{name}: expected floating samples in [0, 1], got [{low:.4g}, {high:.4g}]; scale them by their true range"
+            f"{name}: expected floating samples in [0, 1], got [{low:.9g}, {high:.9g}]; scale them by their true range, "
+            "or clip what rounding leaves outside"
         )
     return array.astype(np.float32)
 

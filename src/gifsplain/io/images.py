@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from gifsplain.errors import InputError
 from gifsplain.io import dicom_in, files
@@ -73,7 +73,7 @@ def load_bytes(content: bytes, name: str, *, window: int | str | None = None, co
 def picture_name(path: str | Path) -> str:
     """The file's name without its suffix; a DICOM file named by its UID keeps its last number."""
     path = Path(path)
-    return path.stem if path.suffix.lower() in SUFFIXES else path.name
+    return files.utf8(path.stem if path.suffix.lower() in SUFFIXES else path.name)
 
 
 def _read(path: Path) -> bytes:
@@ -188,6 +188,11 @@ def _from_pillow(content: bytes, name: str) -> Stored:
         image = Image.open(io.BytesIO(content), formats=_PILLOW)
     except Image.DecompressionBombError as error:
         raise InputError(f"{name}: expected at most {MAX_PIXELS:,} pixels, got more than twice that") from error
+    except UnidentifiedImageError as error:
+        raise InputError(
+            f"{name}: expected {', '.join(_PILLOW)} of a usual kind, got a damaged header or a kind that Pillow does not read "
+            "(such as TIFF of 64 bits); save it as PNG of 8 or 16 bits"
+        ) from error
     with image:
         _check_pixels(image.height, image.width, name)
         frames = getattr(image, "n_frames", 1)
@@ -230,16 +235,29 @@ def _significant_bits(content: bytes, kind: str) -> int | None:
     if kind != "PNG":
         return None
     depth, colour_type = content[24], content[25]
-    place = content.find(b"sBIT", 8, 4096)
-    if place > 0 and depth == 16 and colour_type == 0 and 8 <= content[place + 4] < 16:
-        return content[place + 4]
+    declared = _png_chunk(content, b"sBIT")
+    if declared and depth == 16 and colour_type == 0 and 8 <= declared[0] < 16:
+        return declared[0]
     return 8 if colour_type == 3 else depth
 
 
+def _png_chunk(content: bytes, wanted: bytes) -> bytes:
+    """Content of the first chunk of that kind before the pixels; empty where there is none."""
+    place = 8
+    while place + 8 <= len(content):
+        length, kind = int.from_bytes(content[place : place + 4], "big"), content[place + 4 : place + 8]
+        if kind == wanted:
+            return content[place + 8 : place + 8 + length]
+        if kind in (b"IDAT", b"IEND"):
+            break
+        place += length + 12
+    return b""
+
+
 def _white_is_zero(image: Image.Image) -> bool:
-    """Whether a TIFF of 16 bits stores white as 0; Pillow inverts only up to 8 bits."""
+    """Whether a TIFF of more than 8 bits stores white as 0; Pillow inverts only up to 8 bits."""
     tags: Any = getattr(image, "tag_v2", None)
-    return image.mode.startswith("I;16") and tags is not None and tags.get(262) == 0
+    return image.mode.startswith(("I", "F")) and tags is not None and tags.get(262) == 0
 
 
 def _from_raster(image: Image.Image, info: _Raster, name: str, steps: list[str]) -> Stored:
@@ -267,7 +285,7 @@ def _from_deep(image: Image.Image, info: _Raster, name: str, steps: list[str]) -
     if samples.dtype == np.int32 and samples.min() >= 0 and samples.max() <= 0xFFFF:
         samples = samples.astype(np.uint16)
     declared = info.bits if info.bits and info.bits < 16 else None
-    pixels, bits, step = unit_range(samples.astype(samples.dtype.newbyteorder("=")), name, declared)
+    pixels, bits, step = unit_range(samples, name, declared)
     steps.append(step)
     if info.white_is_zero:
         pixels = 1 - pixels

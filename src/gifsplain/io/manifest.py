@@ -246,9 +246,11 @@ def _walk(folder: Path) -> list[Path]:
 
 def _is_bare_dicom(path: Path) -> bool:
     """Whether a file without an image suffix is DICOM (archives name them by UID or number)."""
-    if path.name.upper() == "DICOMDIR" or not path.is_file():
+    if path.name.upper() == "DICOMDIR":
         return False
     try:
+        if not path.is_file():  # which raises too, where a link leads to a folder that may not be entered
+            return False
         with path.open("rb") as stream:
             return dicom_in.is_dicom(stream.read(132))
     except OSError:
