@@ -273,3 +273,30 @@ def test_no_identity_in_records_or_errors(elements):
         assert secret not in text
     study = dcmread(io.BytesIO(content)).StudyInstanceUID
     assert str(study) not in text
+
+
+@pytest.mark.parametrize(
+    ("was", "now"), [(b"2000.5", b"2000,5"), (b"2000.5", b"nan   "), (b"1000.5", b"inf   "), (b"1000.5", b"1000x5")]
+)
+def test_a_window_that_is_no_number_is_left_out(was, now):
+    stored = np.arange(48).reshape(6, 8) * 87
+    content = file_bytes(radiograph(stored, WindowCenter="2000.5", WindowWidth="1000.5")).replace(was, now)
+    picture = load_bytes(content, "x")
+    np.testing.assert_allclose(picture.pixels[0], stored / stored.max(), atol=1e-6)
+    assert any("left out" in step for step in picture.provenance.steps)
+
+
+def test_strange_numbers_and_empty_elements():
+    stored = np.arange(48).reshape(6, 8) * 87
+    with pytest.raises(InputError, match="expected a window among: 0; got '²'"):
+        load_bytes(file_bytes(radiograph(stored, WindowCenter=2000, WindowWidth=1000)), "x", window="²")
+    empty = radiograph(stored)
+    empty.HighBit = None
+    np.testing.assert_allclose(load_bytes(file_bytes(empty), "x").pixels[0], stored / stored.max(), atol=1e-6)
+
+
+def test_a_private_transfer_syntax_is_named():
+    content = file_bytes(radiograph(np.arange(48).reshape(6, 8)))
+    content = content.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.113619.5.2\0\0")
+    with pytest.raises(DicomError, match="x: expected a transfer syntax of the standard, got 1.2.840.113619.5.2"):
+        load_bytes(content, "x")

@@ -1,12 +1,14 @@
 """Explanations as DICOM: they read back equal, say that they are synthetic, name nobody unless asked, and are valid."""
 
+import copy
 import shutil
 import subprocess
+import warnings
 
 import numpy as np
 import pytest
 import torch
-from pydicom import dcmread
+from pydicom import dcmread, dcmwrite
 from pydicom.uid import ComputedRadiographyImageStorage
 
 from gifsplain.errors import DicomError, InputError
@@ -15,7 +17,7 @@ from gifsplain.io.dicom_out import Derived, write_dicom, write_segmentation
 from gifsplain.io.dicom_study import Study, remove_written
 from gifsplain.types import Explanation, Picture, Provenance, ScoreMeaning, Scores, Stop
 
-from .dicom_maker import SECRET, radiograph
+from .dicom_maker import SECRET, file_bytes, radiograph
 
 KINDS = ("cine", "overlay", "image", "segmentation")
 SECRETS = (SECRET, "Doe", "SECRET-ID-77", "SECRET-ACC", "19010203", "20200102")
@@ -249,3 +251,46 @@ def test_only_what_an_earlier_run_wrote_is_removed(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", "overlay.dcm"}
     (tmp_path / "cine.dcm").write_text("no DICOM at all")
     assert remove_written(tmp_path) == []
+
+
+def test_a_source_without_the_prefix_of_a_file_is_one_too(tmp_path, source):
+    bare = copy.deepcopy(source)
+    del bare.file_meta
+    dcmwrite(tmp_path / "old.dcm", bare, implicit_vr=True, little_endian=True)
+    paths = write_dicom(derived(), tmp_path, tmp_path / "old.dcm")
+    assert dcmread(paths["cine"]).StudyInstanceUID == source.StudyInstanceUID
+    (tmp_path / "text.dcm").write_text("no object")
+    with pytest.raises(DicomError, match="expected a DICOM source"):
+        write_dicom(derived(), tmp_path, tmp_path / "text.dcm")
+
+
+@pytest.mark.parametrize("keyword", ["SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID"])
+def test_a_source_that_cannot_be_referred_to_gives_objects_all_the_same(tmp_path, source, keyword):
+    lacking = copy.deepcopy(source)
+    delattr(lacking, keyword)
+    paths = write_dicom(derived(), tmp_path, lacking)
+    assert set(paths) == set(KINDS)  # the segmentation refers to the image
+    refers = "SourceImageSequence" in dcmread(paths["cine"])
+    assert refers == (keyword == "SeriesInstanceUID")
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [("StudyDate", "2020-01-02"), ("StudyTime", "12:30"), ("PatientSex", "female"), ("PatientBirthDate", "1901.02.03")],
+)
+def test_identity_that_breaks_the_standard_counts_as_unknown(tmp_path, source, keyword, value):
+    broken = copy.deepcopy(source)
+    with warnings.catch_warnings(action="ignore"):
+        setattr(broken, keyword, value)
+    made = write_dicom(derived(), tmp_path, broken, keep_identity=True)
+    for path in made.values():
+        assert not dcmread(path)[keyword].value
+        assert dcmread(path).PatientID == source.PatientID
+
+
+def test_a_weight_with_a_decimal_comma_counts_as_unknown(tmp_path, source):
+    heavy = copy.deepcopy(source)
+    heavy.PatientWeight = "70.5"
+    (tmp_path / "in.dcm").write_bytes(file_bytes(heavy).replace(b"70.5", b"70,5"))
+    made = write_dicom(derived(), tmp_path, tmp_path / "in.dcm", keep_identity=True)
+    assert dcmread(made["cine"]).PatientWeight is None

@@ -60,7 +60,7 @@ def colour(text: str) -> "Colour":
 
 def window(text: str | None) -> int | str | None:
     """A DICOM window by index, explanation or `none`."""
-    return int(text) if text is not None and text.isdigit() else text
+    return int(text) if text is not None and text.isdecimal() else text
 
 
 def formats(text: str | None) -> tuple[str, ...]:

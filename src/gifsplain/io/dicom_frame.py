@@ -56,9 +56,15 @@ _SIZED_FRAMES = frozenset([*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 
 
 
 def transfer_syntax(dataset: Dataset) -> UID:
-    """The declared transfer syntax, or what a data set without a header must be."""
+    """The declared transfer syntax, or what a data set without a header must be.
+
+    Raises:
+        DicomError: When the declared one is none of the standard, so that nothing is known about the pixels.
+    """
     declared = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
     if declared:
+        if UID(declared).is_private or not UID(declared).is_transfer_syntax:
+            raise DicomError(f"expected a transfer syntax of the standard, got {declared}; convert or export it again")
         return UID(declared)
     implicit, little = dataset.original_encoding
     if little is False:
@@ -140,7 +146,8 @@ def _decode_words(dataset: Dataset, name: str) -> NDArray[Any]:
 def _used_bits(dataset: Dataset, raw: Values) -> Values:
     """Only the bits from high bit down; the others may hold overlays or rubbish (PS3.5 8.1.1)."""
     bits = int(dataset.BitsStored)
-    high = int(dataset.get("HighBit", bits - 1))
+    given = dataset.get("HighBit")
+    high = bits - 1 if given is None else int(given)
     values = (raw >> max(0, high + 1 - bits)) & ((1 << bits) - 1)
     if is_signed(dataset):
         values = values - ((values >> (bits - 1)) << bits)

@@ -1,5 +1,6 @@
 """The grey-scale chain of PS3.3 C.11 as pure functions: stored value, modality, VOI, presentation."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -85,16 +86,34 @@ def choices(dataset: Dataset, steps: list[str]) -> list[Choice]:
     function = str(source.get("VOILUTFunction", "") or "LINEAR").strip().upper()
     if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
         raise DicomError(f"expected VOI LUT function LINEAR, LINEAR_EXACT or SIGMOID, got {function!r}")
-    centres, widths = (_several(source.get("WindowCenter")), _several(source.get("WindowWidth")))
+    centres, widths = _window_numbers(source, steps)
     texts = [str(text).strip() for text in _several(source.get("WindowCenterWidthExplanation"))]
     texts += [""] * len(centres)
     for centre, width, text in zip(centres, widths, texts, strict=False):
-        window = Window(float(centre), float(width), function)
-        if window.width < 1 if function == "LINEAR" else window.width <= 0:
-            steps.append(f"window with width {window.width:g} left out: it cannot be applied")
+        window = Window(centre, width, function)
+        if not _is_usable(window):
+            steps.append(
+                f"window with centre {window.centre:g} and width {window.width:g} left out: it cannot be applied"
+            )
             continue
         found.append(Choice(window, text))
     return found
+
+
+def _window_numbers(source: Dataset, steps: list[str]) -> tuple[list[float], list[float]]:
+    """Centres and widths; none of them where one is no number, as with a decimal comma."""
+    try:
+        centres, widths = _several(source.get("WindowCenter")), _several(source.get("WindowWidth"))
+        return [float(centre) for centre in centres], [float(width) for width in widths]
+    except ValueError:
+        steps.append("windows left out: centre or width is no number")
+        return [], []
+
+
+def _is_usable(window: Window) -> bool:
+    """Whether there is a function with this centre and width (PS3.3 C.11.2.1.2)."""
+    least = 1.0 if window.function == "LINEAR" else math.nextafter(0, 1)
+    return math.isfinite(window.centre) and math.isfinite(window.width) and window.width >= least
 
 
 def choose(found: list[Choice], wanted: int | str | None, steps: list[str], name: str) -> Window | Lut | None:
@@ -114,7 +133,7 @@ def choose(found: list[Choice], wanted: int | str | None, steps: list[str], name
 def _index(found: list[Choice], wanted: int | str | None, name: str) -> int:
     if wanted is None:
         return 0
-    if isinstance(wanted, str) and wanted.lstrip("-").isdigit():
+    if isinstance(wanted, str) and wanted.lstrip("-").isdecimal():
         wanted = int(wanted)
     if isinstance(wanted, int) and 0 <= wanted < len(found):
         return wanted

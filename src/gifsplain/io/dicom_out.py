@@ -20,7 +20,7 @@ from pydicom.uid import (
 
 from gifsplain.errors import InputError
 from gifsplain.io import dicom_draw, files
-from gifsplain.io.dicom_study import SOFTWARE, Study, base_dataset, new_uid, own_scheme, software_version
+from gifsplain.io.dicom_study import SOFTWARE, Study, base_dataset, new_uid, own_scheme, quietly, software_version
 from gifsplain.types import Explanation
 
 _LONG = 64
@@ -74,6 +74,7 @@ class Derived:
         )
 
 
+@quietly()
 def write_dicom(
     derived: Derived,
     folder: str | Path,

@@ -2,7 +2,9 @@
 
 import itertools
 import re
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +18,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
 from gifsplain.errors import DicomError, InputError
+from gifsplain.io.dicom_in import is_dicom
 
 SOFTWARE = "gifsplain"
 WRITTEN = ("cine.dcm", "overlay.dcm", "image.dcm", "segmentation.dcm")
@@ -50,6 +53,19 @@ _POINTER = (
     "PixelRepresentation",
     "PixelSpacing",
 )
+_DATE = r"(\d{4}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01]))?"
+_NUMBER = r"([+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?)?"
+_FORMS = {
+    "PatientBirthDate": _DATE,
+    "StudyDate": _DATE,
+    "StudyTime": r"(([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?)?",
+    "PatientSex": "[MFO]?",
+    "PatientSize": _NUMBER,
+    "PatientWeight": _NUMBER,
+}
+"""Values that the standard knows (PS3.5 6.2), of elements that are parsed when objects are made."""
+_NAMED = ("SOPClassUID", "SOPInstanceUID")
+"""Without these an object cannot be referred to."""
 _FIRST_SERIES = 9001
 
 
@@ -72,6 +88,11 @@ class Study:
     def of(cls, source: Dataset | str | Path | None = None, *, keep_identity: bool = False) -> Self:
         """The study of a DICOM file or data set, else a fresh one; the patient is named only with `keep_identity`."""
         dataset = _read(source) if isinstance(source, str | Path) else source
+        with quietly():
+            return cls._of(dataset, keep_identity)
+
+    @classmethod
+    def _of(cls, dataset: Dataset | None, keep_identity: bool) -> Self:
         if keep_identity and dataset is None:
             raise InputError("expected a DICOM source to keep the identity of, got none; leave keep_identity off")
         if keep_identity and dataset is not None:
@@ -91,6 +112,8 @@ class Study:
     def reference_of_size(self, shape: tuple[int, ...]) -> Dataset | None:
         """What must be known of the source to refer to it, when it has this height and width; names no more than asked."""
         if self.source is None or (self.source.get("Rows"), self.source.get("Columns")) != tuple(shape):
+            return None
+        if _lacks(self.source, (*_NAMED, "SeriesInstanceUID")):
             return None
         pointer = Dataset()
         pointer.file_meta = FileMetaDataset()
@@ -113,8 +136,16 @@ class Study:
             removed = self.quality.BurnedInAnnotation == "NO"
             dataset.PatientIdentityRemoved = "YES" if removed else "NO"
             dataset.DeidentificationMethod = "New object; of the source only UIDs were copied"
-        if self.source is not None and "SOPInstanceUID" in self.source:
+        if self.source is not None and _lacks(self.source, _NAMED) is None:
             dataset.SourceImageSequence = [reference(self.source)]
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """pydicom warns about every value that breaks a rule, quoting it, which may be a patient's name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def new_uid() -> str:
@@ -190,22 +221,40 @@ def _equipment(now: datetime) -> Dataset:
     return item
 
 
+def _lacks(source: Dataset, keywords: tuple[str, ...]) -> str | None:
+    """The first of the elements that the source does not have or leaves empty."""
+    return next((keyword for keyword in keywords if not source.get(keyword)), None)
+
+
 def _read(path: str | Path) -> Dataset:
+    """The header; a data set without the prefix of a file is one too, where its content says so (old archives)."""
     try:
-        return dcmread(path, stop_before_pixels=True)
+        with Path(path).open("rb") as stream:
+            bare = is_dicom(stream.read(132))
+        with quietly():
+            return dcmread(path, stop_before_pixels=True, force=bare)
     except Exception as error:  # pydicom raises anything on damaged data
         raise DicomError(f"{path}: expected a DICOM source, it cannot be read ({type(error).__name__})") from error
 
 
 def _kept(source: Dataset) -> Dataset:
-    """Patient and study elements of the source, as text that does not depend on its character set."""
+    """Patient and study elements of the source, as text that does not depend on its character set.
+
+    A date, time, sex or number that breaks the standard counts as unknown: a segmentation cannot be made with it.
+    """
     header = Dataset()
     for keyword in _EMPTY:
         setattr(header, keyword, "")
     for keyword in (*_PATIENT, *_STUDY):
-        if keyword in source and source[keyword].value is not None:
-            setattr(header, keyword, str(source[keyword].value))
+        if keyword in source and (text := _text(source, keyword)) is not None:
+            setattr(header, keyword, text)
     return header
+
+
+def _text(source: Dataset, keyword: str) -> str | None:
+    """The element's text; empty where it breaks the standard, None where there is no value."""
+    value, form = source[keyword].value, _FORMS.get(keyword, ".*")
+    return None if value is None else str(value) if re.fullmatch(form, str(value), re.DOTALL) else ""
 
 
 def _nameless(study_uid: str) -> Dataset:
