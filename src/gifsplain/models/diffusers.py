@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import Tensor
 
 from gifsplain.errors import MissingExtraError, WeightsError
@@ -26,7 +27,12 @@ def load_autoencoder(folder: Path) -> wrap.ImageAutoencoder:
         from diffusers import AutoencoderKL
     except ImportError as error:
         raise MissingExtraError("diffusers is not installed; install gifsplain[diffusers]") from error
-    net = AutoencoderKL.from_pretrained(str(folder), local_files_only=True, use_safetensors=True)
+    try:
+        net = AutoencoderKL.from_pretrained(str(folder), local_files_only=True, use_safetensors=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise WeightsError(
+            f"{folder}: expected an AutoencoderKL, could not read it ({error}); save it again"
+        ) from error
     return wrap_autoencoder(net, name=f"diffusers:{folder.name}")
 
 

@@ -1,7 +1,6 @@
 """A user's own models: a `module:callable` that returns a wrapped model, or a `torch.export` program with a card."""
 
 import importlib
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 
 from gifsplain.errors import ModelError, WeightsError
 from gifsplain.io.files import sha256_bytes
-from gifsplain.models import wrap
+from gifsplain.models import builtin, wrap
 from gifsplain.models.protocols import Autoencoder, Classifier
 from gifsplain.types import ScoreMeaning
 
@@ -28,10 +27,14 @@ def from_callable(spec: str) -> Any:
         sys.path.insert(0, here)
     try:
         made = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:  # the last two: an empty or relative name
         raise ModelError(
             f"expected module:callable, could not find {spec!r} ({error}); run where the module is"
         ) from error
+    if not callable(made):
+        raise ModelError(
+            f"expected module:callable, {spec!r} is {type(made).__name__}; write a function that returns it"
+        )
     return made()
 
 
@@ -54,8 +57,8 @@ def exported_classifier(path: Path) -> Classifier:
     (see `models.wrap.classifier`). The card's checksum is that of the two files one after the other.
 
     Raises:
-        WeightsError: When one of the two files is missing.
-        ModelError: When the declaration lacks a field.
+        WeightsError: When one of the two files is missing or damaged.
+        ModelError: When the declaration lacks a field or makes no sense.
     """
     beside = path.with_suffix(".json")
     for file in (path, beside):
@@ -63,11 +66,16 @@ def exported_classifier(path: Path) -> Classifier:
             raise WeightsError(
                 f"expected {file}; an exported classifier is a .pt2 program and a .json declaration beside it"
             )
-    values = json.loads(beside.read_text(encoding="utf-8"))
+    values = builtin.read_declaration(beside)
     lacking = {"name", "targets", "size"} - values.keys()
     if lacking:
         raise ModelError(f"{beside.name} lacks {', '.join(sorted(lacking))}; see models.wrap.classifier for the fields")
-    program = torch.export.load(path).module()
+    try:
+        program = torch.export.load(path).module()
+    except Exception as error:  # damaged archives raise anything
+        raise WeightsError(
+            f"{path}: expected a program of torch.export.save, could not read it ({error}); export it again"
+        ) from error
     return _declare(program, values, sha256_bytes(path.read_bytes() + beside.read_bytes()))
 
 
@@ -78,11 +86,11 @@ def _declare(program: torch.nn.Module, values: dict[str, Any], sha256: str) -> C
         shell,
         name=values["name"],
         targets=tuple(values["targets"]),
-        size=int(values["size"]),
+        size=values["size"],
         channels=int(values.get("channels", 1)),
         value_range=tuple(values.get("value_range", (0.0, 1.0))),
         output=output,
-        meaning=ScoreMeaning(values.get("meaning", ScoreMeaning.PROBABILITY)),
+        meaning=values.get("meaning", ScoreMeaning.PROBABILITY),
     )
     to_logits = wrap.LOGITS_FROM[output]
     return wrap.ImageClassifier(

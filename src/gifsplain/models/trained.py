@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors.torch
 import torch
@@ -53,12 +53,16 @@ def load_classifier_net(folder: Path) -> tuple[ClassifierNet, dict[str, Any]]:
     """The network with its weights, in evaluation mode, and its card."""
     values, config, state = _read(folder, CLASSIFIER)
     made: ClassifierConfig
+    if "backbone" not in config or "targets" not in config:
+        raise WeightsError(
+            f"{folder}: expected backbone and targets in the header of {CLASSIFIER}.safetensors; train it again"
+        )
     if ":" in config["backbone"]:
         made = foreign.ForeignConfig.from_dict(config)
     else:
         made = networks.ClassifierConfig.from_dict(config)
     net = build_classifier(made)
-    net.load_state_dict(state)
+    builtin.fill(net, state, values["name"])
     return net.eval().requires_grad_(False), values
 
 
@@ -66,7 +70,7 @@ def load_autoencoder_net(folder: Path) -> tuple[networks.Autoencoder, dict[str, 
     """As `load_classifier_net`."""
     values, config, state = _read(folder, AUTOENCODER)
     net = networks.build_autoencoder(networks.AutoencoderConfig.from_dict(config))
-    net.load_state_dict(state)
+    builtin.fill(net, state, values["name"])
     return net.eval().requires_grad_(False), values
 
 
@@ -81,7 +85,7 @@ def classifier(folder: Path) -> Classifier:
         return styleex.load_styleex(folder=folder, stem=styleex.OWN_STEM).classifier
     net, values = load_classifier_net(folder)
     net = wrap.place(net)
-    return wrap.ImageClassifier(_card(values), net, torch.sigmoid, 1, net)
+    return wrap.ImageClassifier(_card(values, "classifier"), net, torch.sigmoid, 1, net)
 
 
 def autoencoder(folder: Path) -> Autoencoder:
@@ -90,7 +94,7 @@ def autoencoder(folder: Path) -> Autoencoder:
         return styleex.load_styleex(folder=folder, stem=styleex.OWN_STEM).autoencoder
     net, values = load_autoencoder_net(folder)
     net = wrap.place(net)
-    return wrap.ImageAutoencoder(_card(values), net.encode, net.decode, net)
+    return wrap.ImageAutoencoder(_card(values, "autoencoder"), net.encode, net.decode, net)
 
 
 def _read(folder: Path, stem: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
@@ -101,15 +105,15 @@ def _read(folder: Path, stem: str) -> tuple[dict[str, Any], dict[str, Any], dict
     return values, config, state
 
 
-def _card(values: dict[str, Any]) -> ModelCard:
+def _card(values: dict[str, Any], kind: Literal["classifier", "autoencoder"]) -> ModelCard:
     known = {"name", "kind", "size", "channels", "targets", "sha256", "meaning"}
     return ModelCard(
         name=values["name"],
-        kind=values["kind"],
+        kind=kind,
         size=values["size"],
         channels=values["channels"],
         targets=tuple(values.get("targets", ())),
-        meaning=ScoreMeaning(values.get("meaning", ScoreMeaning.PROBABILITY)),
+        meaning=wrap.meaning_of(values.get("meaning", ScoreMeaning.PROBABILITY), values["name"]),
         sha256=values["sha256"],
         details={key: value for key, value in values.items() if key not in known},
     )

@@ -85,12 +85,14 @@ def _require_tensor(value: object, what: str) -> None:
         raise ModelError(f"{what} {type(value).__name__}, expected one tensor; return only that one from the network")
 
 
-def _check_net(net: object, value_range: tuple[float, float], name: str) -> None:
-    """Refuse what is no network, and a value range in which black and white are the same."""
+def _check_net(net: object, size: int, value_range: tuple[float, float], name: str) -> None:
+    """Refuse what is no network, a size that is none, and a value range in which black and white are the same."""
     if not isinstance(net, nn.Module):
         raise ModelError(
             f"{name}: expected a torch.nn.Module, got {type(net).__name__}; put the function into a module"
         )
+    if not isinstance(size, int) or size < 1:
+        raise ModelError(f"{name}: expected size as one whole number, height and width alike, got {size!r}")
     if len(value_range) != 2 or value_range[0] == value_range[1]:
         raise ModelError(f"{name}: expected value_range as (black, white), two different numbers, got {value_range}")
 
@@ -104,7 +106,7 @@ def _check_outputs(targets: Sequence[str], output: str, name: str) -> None:
         raise ModelError(f"{name}: expected targets that differ, upper and lower case apart, got {', '.join(twice)}")
 
 
-def _meaning(given: str, name: str) -> ScoreMeaning:
+def meaning_of(given: str, name: str) -> ScoreMeaning:
     """The meaning that was given, as itself or as its text."""
     try:
         return ScoreMeaning(given)
@@ -213,9 +215,9 @@ def classifier(
         >>> model.scores(torch.rand(3, 1, 8, 8)).sum(dim=1).round().tolist()
         [1.0, 1.0, 1.0]
     """
-    _check_net(net, value_range, name)
+    _check_net(net, size, value_range, name)
     _check_outputs(targets, output, name)
-    said = _meaning(meaning, name)
+    said = meaning_of(meaning, name)
     own = _frozen(net, device)
     to_logits = LOGITS_FROM[output]
     card = ModelCard(
@@ -246,7 +248,7 @@ def autoencoder(
     Raises:
         ModelError: When the network lacks one of the two methods, or the value range is none.
     """
-    _check_net(net, value_range, name)
+    _check_net(net, size, value_range, name)
     for method in ("encode", "decode"):
         if not callable(getattr(net, method, None)):
             raise ModelError(f"an autoencoder needs encode(x) and decode(z); {type(net).__name__} has no {method}")
