@@ -484,3 +484,27 @@ def test_an_empty_table_has_columns(job: Job, tmp_path: Path) -> None:
     assert {"case", "target", "score_input"} <= set(read_run(job.folder).columns)
     assert "14 failures" in write_summary(job.folder).read_text()
     assert np.isfinite(len(read_errors(job.folder)))
+
+
+def test_names_of_files_that_are_no_text_stop_nothing(tmp_path: Path) -> None:
+    tiny_batch.write_images(tmp_path / "images", 2)
+    good = next((tmp_path / "images").iterdir())
+    (tmp_path / "images" / os.fsdecode(b"\xfe.png")).write_bytes(good.read_bytes())
+    (tmp_path / "images" / os.fsdecode(b"\xff.png")).write_bytes(b"")
+    job = make(tmp_path, outputs=Outputs(("json",)))
+    outcome = run(job)
+    assert (outcome.rows, outcome.failures) == (6, 2)
+    assert read_errors(job.folder).reason.tolist() == ["?: expected an image, the file is empty"] * 2
+
+
+def test_a_damaged_folder_is_named(job: Job) -> None:
+    run(replace(job, cases=job.cases[:2]))
+    part = next((job.folder / "results").iterdir())
+    part.write_bytes(part.read_bytes()[:40])
+    for use in (lambda: read_run(job.folder), lambda: run(job, resume=True)):
+        with pytest.raises(InputError, match=f"{part.name}: expected a part of a batch run, got a damaged file"):
+            use()
+    (job.folder / "configuration.json").write_text("{")
+    for use in (lambda: read_run(job.folder), lambda: run(job, resume=True)):
+        with pytest.raises(InputError, match="configuration.json: expected JSON, got a damaged file"):
+            use()

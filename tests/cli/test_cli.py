@@ -118,6 +118,13 @@ def test_a_folder_with_bad_files_gives_the_good_ones_and_a_table(folder: Path, p
     [
         (["explain", "in/a.png", "-t", "nose", *OWN], 2, "has no target 'nose'; it has left, right"),
         (["explain", "in/a.png", *OWN], 2, "name one with --target"),
+        (
+            ["explain", "in/a.png", "-t", "left", "-o", "in/a.png", *OWN],
+            2,
+            "expected a folder to write to, in/a.png is a file",
+        ),
+        (["batch", "in", "--targets", "left", "-o", "in/a.png", *OWN], 2, "expected a place that can be written"),
+        (["explain", "in/a.png", "-t", "left", "--window", "²", "--format", "json", *OWN], 0, ""),
         (["explain", "nowhere.png", "-t", "left", *OWN], 1, "there is no such file"),
         (["explain", "in/a.png", "-t", "left", "--policy", "nose"], 2, "--policy must be one of exact"),
         (["explain", "in/a.png", "-t", "left", "--classifier", "nose"], 3, "no classifier is called 'nose'"),

@@ -1,6 +1,8 @@
 """The folder of an explanation: complete, replaced in one step, nothing left behind."""
 
+import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -85,3 +87,49 @@ def test_notebook_view_escapes_and_needs_no_script(explanation):
     text = notebook_html(replace(explanation, case="<script>alert(1)</script>"))
     assert "<script" not in text and "&lt;script&gt;" in text and "data:image/gif" in text
     assert "data:image/gif" not in notebook_html(fakes.map_only(fakes.phantom(32)))
+
+
+def test_several_writers_of_one_place_lose_nobodys_files(tmp_path, explanation):
+    final = directory.write_explanation(explanation, tmp_path, formats=("json",))
+    (final / "mine.txt").write_text("x")
+    failed = []
+
+    def write():
+        try:
+            for _ in range(40):
+                directory.write_explanation(explanation, tmp_path, formats=("json",))
+        except Exception as error:
+            failed.append(error)
+
+    writers = [threading.Thread(target=write) for _ in range(3)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert failed == []
+    assert {path.name for path in final.iterdir()} == {"explanation.json", "mine.txt"}
+    assert [path.name for path in final.parent.iterdir()] == [final.name]
+
+
+def test_a_move_that_fails_brings_the_old_folder_back(tmp_path, explanation, monkeypatch):
+    final = directory.write_explanation(explanation, tmp_path, formats=("json",))
+    (final / "mine.txt").write_text("x")
+    move = Path.replace
+
+    def fail(path, target):
+        if path.name == "new":
+            raise OSError(5, "Input/output error")
+        return move(path, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        directory.write_explanation(explanation, tmp_path, formats=("json", "arrays"))
+    assert {path.name for path in final.iterdir()} == {"explanation.json", "mine.txt"}
+
+
+def test_a_link_that_leads_nowhere_is_refused(tmp_path, explanation):
+    final = directory.explanation_folder(explanation.case, explanation.target, tmp_path)
+    final.parent.mkdir(parents=True)
+    final.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="found a file or a link; move it away"):
+        directory.write_explanation(explanation, tmp_path, formats=("json",))

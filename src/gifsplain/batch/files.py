@@ -9,6 +9,7 @@ from gifsplain.explain.methods import explain_with
 from gifsplain.explain.run import target_index
 from gifsplain.explain.settings import Settings
 from gifsplain.io.dicom_study import Study, remove_written
+from gifsplain.io.files import require_writable
 from gifsplain.io.grey import Colour
 from gifsplain.io.manifest import Case, load_all
 from gifsplain.models.protocols import Pair
@@ -61,7 +62,7 @@ def explain_files(
     A case's own targets, from its manifest row, take the place of `targets`. Errors of one case are in its `Done`.
 
     Raises:
-        InputError: When a case has no target.
+        InputError: When a case has no target, or nothing can be written to the output folder.
         TargetError: When one of `targets` is unknown or untrained.
     """
     for target in targets:
@@ -69,6 +70,7 @@ def explain_files(
     without = [case.name for case in cases if not (case.targets or targets)]
     if without:
         raise InputError(f"expected a target for every case, none for {', '.join(without[:5])}; name one with --target")
+    require_writable(output.folder)
     for case, picture in load_all(cases, window=reading.window, colour=reading.colour):
         started(case)
         if isinstance(picture, InputError):
@@ -81,6 +83,8 @@ def explain_files(
             yield Done(case, tuple((one, write(one, output, study)) for one in made))
         except GifsplainError as error:
             yield Done(case, error=error)
+        except OSError as error:
+            yield Done(case, error=InputError(f"expected a place that can be written and has room, got {error}"))
 
 
 def _study(case: Case, picture: Picture, output: Output) -> Study:

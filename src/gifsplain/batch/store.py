@@ -1,7 +1,6 @@
 """What is on disk: a folder bound to one configuration, parts that are there whole or not at all."""
 
 import fcntl
-import json
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -60,7 +59,7 @@ class Store:
             if any((self.folder / run_folder.RESULTS).glob("part-*.parquet")):
                 raise ConfigurationError(f"expected {path}, found results without it; choose another folder")
             write_text_once(path, self.configuration.text())
-        self.check(path)  # another process may have been first, with other values
+        self.check()  # another process may have been first, with other values
         for name in (run_folder.RESULTS, run_folder.ERRORS):
             (self.folder / name).mkdir(exist_ok=True)
         if not resume and run_folder.committed_parts(self.folder):
@@ -68,9 +67,9 @@ class Store:
                 f"{self.folder} holds results already; go on with --resume or choose another folder"
             )
 
-    def check(self, path: Path) -> None:
+    def check(self) -> None:
         """Refuse a folder of another configuration, naming what differs."""
-        there, here = json.loads(path.read_text(encoding="utf-8")), self.configuration.values
+        there, here = run_folder.read_configuration(self.folder), self.configuration.values
         if there == here:
             return
         different = sorted(_differences(there, here))
@@ -154,7 +153,7 @@ def _differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
 
 def _read(path: Path, columns: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Rows of a part: whose they are, and `columns`."""
-    rows: list[dict[str, Any]] = pq.read_table(path, columns=["case", "path_hash", "target", *columns]).to_pylist()
+    rows: list[dict[str, Any]] = run_folder.read_part(path, ["case", "path_hash", "target", *columns]).to_pylist()
     return rows
 
 

@@ -48,6 +48,17 @@ def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
             raise
         typer.echo(f"gifsplain: {error}", err=True)
         return exit_code(error)
+    except (
+        OSError
+    ) as error:  # a full disk, a place that may not be written; files that are read have errors of their own
+        if state.debug:
+            raise
+        typer.echo(
+            f"gifsplain: expected a place that can be written and has room, got {error}; choose another, "
+            "or see --debug for what was to be written",
+            err=True,
+        )
+        return 2
     return 0
 
 

@@ -2,11 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from gifsplain.errors import InputError
 from gifsplain.io.files import safe_name
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 CONFIGURATION = "configuration.json"
 RESULTS = "results"
@@ -54,12 +58,17 @@ def read_configuration(folder: str | Path) -> dict[str, object]:
     """What the run computes, as plain JSON values.
 
     Raises:
-        InputError: When this is no folder of a batch run.
+        InputError: When this is no folder of a batch run, or its configuration is damaged.
     """
     path = Path(folder) / CONFIGURATION
     if not path.is_file():
         raise InputError(f"expected a folder made by `gifsplain batch`, {folder} holds no {CONFIGURATION}")
-    values: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        values: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(
+            f"{path}: expected JSON, got a damaged file ({error}); bring it back or use a new folder"
+        ) from error
     return values
 
 
@@ -74,11 +83,27 @@ def media_folder(folder: str | Path, case: str, target: str) -> Path:
     return Path(folder) / MEDIA / safe_name(case) / safe_name(target)
 
 
-def _read(folder: Path, files: list[Path], columns: list[str] | None = None) -> pd.DataFrame:
+def read_part(path: Path, columns: list[str] | None = None) -> "pa.Table":
+    """A part of the results or errors.
+
+    Raises:
+        InputError: When it is damaged; parts are written whole, so by the disk or by hand.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    tables = [pq.read_table(path, columns=columns) for path in files if path.is_file()]
+    try:
+        return pq.read_table(path, columns=columns)
+    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
+        raise InputError(
+            f"{path}: expected a part of a batch run, got a damaged file ({error}); delete it and go on with --resume"
+        ) from error
+
+
+def _read(folder: Path, files: list[Path], columns: list[str] | None = None) -> pd.DataFrame:
+    import pyarrow as pa
+
+    tables = [read_part(path, columns) for path in files if path.is_file()]
     if not tables:
         return pd.DataFrame({"case": pd.Series(dtype=str), "target": pd.Series(dtype=str)})
     frame: pd.DataFrame = pa.concat_tables(tables).to_pandas()

@@ -4,6 +4,7 @@ import secrets
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from gifsplain.errors import InputError
@@ -31,6 +32,8 @@ FILES: Mapping[str, str] = {
 STANDARD = ("gif", "mp4", "image", "map", "overlay", "curve", "flow", "report", "json")
 _ANIMATED = {"gif", "mp4", "webp", "apng"}
 _SWEEP_ONLY = {*_ANIMATED, "curve", "flow"}
+_OURS = frozenset(FILES.values())
+_TRIES = 100
 
 
 def write_explanation(
@@ -111,19 +114,37 @@ def is_made(explanation: Explanation, kind: str) -> bool:
 
 
 def _swap(made: Path, final: Path) -> None:
-    """Put `made` in the place of `final`; what is not ours in the old folder moves along."""
-    if not final.exists():
-        made.replace(final)
-        return
-    if final.is_symlink() or not final.is_dir():
-        raise InputError(f"expected a folder or nothing at {final}, found a file or a link; move it away")
-    old = made.parent / f"old-{secrets.token_hex(4)}"
-    final.replace(old)
-    made.replace(final)
-    ours = set(FILES.values())
-    for entry in old.iterdir():
-        if entry.name not in ours:
-            entry.replace(final / entry.name)
+    """Put `made` in the place of `final`; what is not ours in the old folder moves along.
+
+    Of several processes that write the same place the last one stays; nobody's own files are lost.
+    """
+    for _ in range(_TRIES):
+        if final.is_symlink() or (final.exists() and not final.is_dir()):
+            raise InputError(f"expected a folder or nothing at {final}, found a file or a link; move it away")
+        old = made.parent / f"old-{secrets.token_hex(4)}"
+        with suppress(FileNotFoundError):  # there is none, or another process has just taken it away
+            final.replace(old)
+            for entry in list(old.iterdir()):
+                if entry.name not in _OURS:
+                    entry.replace(made / entry.name)
+        try:
+            made.replace(final)
+            return
+        except OSError:
+            if not final.is_dir():
+                _bring_back(old, made, final)
+                raise
+            # another process was first: its folder is taken away in turn
+    raise InputError(f"expected to be alone in writing {final}, others write there too; choose another folder")
+
+
+def _bring_back(old: Path, made: Path, final: Path) -> None:
+    """The old folder as it was, after `made` could not take its place."""
+    if old.is_dir():
+        for entry in list(made.iterdir()):
+            if entry.name not in _OURS:
+                entry.replace(old / entry.name)
+        old.replace(final)
 
 
 def file_name(explanation: Explanation, kind: str) -> str:
