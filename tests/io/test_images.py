@@ -364,3 +364,16 @@ def test_names_that_are_no_text_are_shown_with_question_marks(tmp_path):
     path = tmp_path / os.fsdecode(b"a\xff.png")
     path.write_bytes(encode(Image.fromarray(GREY), "PNG"))
     assert load_image(path).provenance.name == "a?"
+
+
+def test_the_transparent_value_of_sixteen_bits_is_laid_over_black():
+    samples = np.arange(48, dtype=np.uint16).reshape(6, 8) * 1300
+    content = encode(Image.fromarray(samples), "PNG")
+    content = content[:33] + png_chunk(b"tRNS", struct.pack(">H", 2600)) + content[33:]
+    picture = load_bytes(content, "x")
+    np.testing.assert_allclose(picture.pixels[0], np.where(samples == 2600, 0, samples) / 65535, atol=1e-6)
+
+
+def test_signed_bytes_are_refused():
+    with pytest.raises(InputError, match="x: expected unsigned samples, got signed ones of 8 bits"):
+        load_bytes(tiff((np.arange(48) - 20).reshape(6, 8).astype(np.int8), 1, 2), "x")

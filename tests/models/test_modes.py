@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -120,3 +121,27 @@ def test_models_that_are_not_wrapped_or_change_places_are_refused(pair: Pair) ->
         load_models(nn.Linear(2, 2), pair.autoencoder)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="classifier: got ImageAutoencoder, which lacks logits"):
         load_models(pair.autoencoder, pair.classifier)  # type: ignore[arg-type]
+
+
+def test_threads_may_wrap_and_use_networks_at_once() -> None:
+    """torch.fx, which folds them, changes `nn.Module` for the whole process while it traces."""
+    net = nn.Sequential(
+        *[nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.BatchNorm2d(1)) for _ in range(3)], nn.Flatten()
+    )
+    images = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    failed, call = [], nn.Module.__call__
+
+    def wrap_again() -> None:
+        try:
+            for _ in range(3):
+                targets = [str(number) for number in range(64)]
+                wrap.classifier(net, name="n", targets=targets, size=8).logits(images)
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=wrap_again) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == [] and nn.Module.__call__ is call

@@ -105,5 +105,9 @@ def write(explanation: Explanation, output: Output, study: Study | None = None) 
     if study is not None:
         from gifsplain.io import dicom_out  # highdicom takes a second to load
 
-        dicom_out.write_dicom(dicom_out.Derived.of(explanation), folder, study)
+        try:
+            dicom_out.write_dicom(dicom_out.Derived.of(explanation), folder, study)
+        except BaseException:
+            remove_written(folder)  # some of the objects are no study
+            raise
     return folder

@@ -1,16 +1,17 @@
 """Scores of many files; a file that cannot be read is named and the others go on."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from gifsplain.errors import InputError
+from gifsplain.errors import InputError, ModelError
 from gifsplain.explain.run import target_index
 from gifsplain.io.grey import Colour
 from gifsplain.io.manifest import Case, load_all
 from gifsplain.models.prepare import to_images
-from gifsplain.models.protocols import Classifier
+from gifsplain.models.protocols import Classifier, ModelCard
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ def predict_files(
 
     Raises:
         TargetError: When a target is unknown or untrained.
+        ModelError: When a score is no number.
     """
     card = classifier.card
     wanted = list(targets) or [name for name in card.targets if name not in card.untrained]
@@ -45,6 +47,16 @@ def predict_files(
         try:
             with torch.no_grad():
                 scores = classifier.scores(to_images(picture, card))[0]
-            yield Row(case.name, {name: float(scores[index]) for name, index in indices.items()})
+            yield Row(case.name, _finite({name: float(scores[index]) for name, index in indices.items()}, card, case))
         except InputError as error:
             yield Row(case.name, {}, error)
+
+
+def _finite(scores: dict[str, float], card: ModelCard, case: Case) -> dict[str, float]:
+    """The scores, all of them numbers: JSON has no other, and a table of them would be taken for an answer."""
+    for name, score in scores.items():
+        if not math.isfinite(score):
+            raise ModelError(
+                f"{case.name}: {card.name} gives {score} for {name}, expected a finite score; check its weights"
+            )
+    return scores

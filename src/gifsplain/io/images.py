@@ -200,6 +200,7 @@ def _from_pillow(content: bytes, name: str) -> Stored:
         if frames > 1 and image.format != "MPO":
             raise InputError(f"{name}: expected one image, got {frames} frames or pages; save the one you mean")
         _check_end(content, kind, name)
+        _check_sign(image, name)
         info = _Raster(kind, _significant_bits(content, kind), _white_is_zero(image))
         steps = [] if frames == 1 else [f"first of {frames} pictures"]
         upright = _upright(image, steps)
@@ -219,6 +220,15 @@ def _check_end(content: bytes, kind: str, name: str) -> None:
     """Pillow is content with a JPEG that lacks its end; a cut file is refused whether or not pixels are missing."""
     if kind == "JPEG" and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):
         raise InputError(f"{name}: expected a whole JPEG, the file is truncated; copy or export it again")
+
+
+def _check_sign(image: Image.Image, name: str) -> None:
+    """Pillow reads signed bytes as if they were unsigned: -1 would be white."""
+    tags: Any = getattr(image, "tag_v2", None)
+    if tags is not None and image.mode == "L" and 2 in np.atleast_1d(tags.get(339, 1)):
+        raise InputError(
+            f"{name}: expected unsigned samples, got signed ones of 8 bits; convert them, their range is unknown"
+        )
 
 
 def _upright(image: Image.Image, steps: list[str]) -> Image.Image:
@@ -287,6 +297,9 @@ def _from_deep(image: Image.Image, info: _Raster, name: str, steps: list[str]) -
     declared = info.bits if info.bits and info.bits < 16 else None
     pixels, bits, step = unit_range(samples, name, declared)
     steps.append(step)
+    if isinstance(clear := image.info.get("transparency"), int):  # of a PNG: the one value that is transparent
+        pixels = np.where(samples == clear, np.float32(0), pixels)
+        steps.append("transparency laid over black")
     if info.white_is_zero:
         pixels = 1 - pixels
         steps.append("white is zero: inverted")

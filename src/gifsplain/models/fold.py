@@ -10,6 +10,7 @@ be traced is left.
 import copy
 import inspect
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import MethodType
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 
 Net = TypeVar("Net", bound=nn.Module)
 
+_TRACING = threading.Lock()
+"""torch.fx changes `nn.Module` for as long as it traces; two at once would not leave it as it was."""
 METHODS = ("forward", "encode", "decode")
 TOLERANCE = 1e-3
 """Largest difference at the first call, relative to the largest value; beyond it the original method returns."""
@@ -110,11 +113,20 @@ class _Tracer(fx.Tracer):
         self.traced_func_name = method
         self.planned = planned
         self.entered: list[nn.Module] = []
+        self.thread = threading.get_ident()
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
+        """What the module has, for other threads: torch.fx watches the modules of the whole process."""
+        if threading.get_ident() != self.thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Remember which modules are dissolved into the graph: nobody calls them any more."""
+        if threading.get_ident() != self.thread:
+            return forward(*args, **kwargs)
         if not self.is_leaf_module(m, self.path_of_module(m)):
             self.entered.append(m)
         return super().call_module(m, forward, args, kwargs)
@@ -167,7 +179,8 @@ def _replace(module: nn.Module, method: str, planned: set[nn.Module]) -> bool:
         return False
     tracer = _Tracer(method, planned)
     try:
-        graph = tracer.trace(module)
+        with _TRACING:
+            graph = tracer.trace(module)
     except Exception as error:  # a user's forward may raise anything when given symbols
         log.debug("%s.%s cannot be traced (%s); its parts are tried alone", type(module).__name__, method, error)
         return False

@@ -1,9 +1,13 @@
 """Modes of torch that the caller's process may be in: explaining and loading have their own, and leave the caller's."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
+
+_LOADING = threading.RLock()
+"""The default type of numbers belongs to the process: one at a time."""
 
 
 @contextmanager
@@ -28,8 +32,9 @@ def loading(device: torch.device) -> Iterator[None]:
 
     Making a network draws random weights, which the stored ones then replace.
     """
-    before = torch.get_default_dtype()
     with ExitStack() as stack:
+        stack.enter_context(_LOADING)
+        before = torch.get_default_dtype()
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
         if device.type != "cpu" or torch.get_default_device().type != "cpu":
