@@ -98,6 +98,11 @@ def test_explanation_and_its_pictures(client, explained):
     assert client.get(path).json() == explained
 
 
+def test_every_frame_has_a_label_of_its_own(explained):
+    labels = explained["labels"]
+    assert len(set(labels)) == 7 and labels[explained["baseline"]] == "0"
+
+
 def test_equal_wishes_are_computed_once(client, picture, explained):
     assert client.post("/api/explanations", json=wish(picture)).json()["id"] == explained["id"]
     other = client.post("/api/explanations", json=wish(picture, method="grad")).json()

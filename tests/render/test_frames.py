@@ -1,5 +1,7 @@
 """The drawn film: loop, bar, grey scale, mark, sizes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -56,7 +58,33 @@ def test_bar_of_logits_starts_at_the_low_end():
 def test_score_without_a_number_draws_no_bar():
     explanation = fakes.explanation(n=5)
     strip = frames.Strip.for_explanation(explanation, 448)
-    assert not (strip.draw(float("nan"), 0.0) == ink.GREYS).any()
+    assert not (strip.draw(float("nan"), "0") == ink.GREYS).any()
+
+
+@given(st.lists(st.floats(-3000, 3000, width=32), min_size=1, max_size=41))
+def test_labels_tell_different_strengths_apart_and_zero_from_nearly_zero(strengths):
+    labels = frames.strength_labels(strengths)
+    named = dict(zip(strengths, labels, strict=True))
+    assert len(set(labels)) == len(named)
+    assert all((label == "0") == (strength == 0) for strength, label in named.items())
+    for strength, label in named.items():
+        assert label == "0" or np.sign(float(label.replace("−", "-"))) == np.sign(strength)
+
+
+def test_labels_have_no_more_digits_than_the_sweep_needs():
+    assert frames.strength_labels([-1.0, -0.5, 0.0, 3.25]) == ["−1.00", "−0.50", "0", "+3.25"]
+    assert frames.strength_labels([-0.0042, -0.004, -0.0, 0.0]) == ["−0.0042", "−0.0040", "0", "0"]
+    assert frames.strength_labels([2e-9, 1e-9]) == ["+2.00e−09", "+1.00e−09"]
+
+
+def test_small_strengths_are_written_apart_on_the_frames():
+    explanation = fakes.explanation(n=5)
+    explanation = replace(
+        explanation, strengths=explanation.strengths / 1000, frames=explanation.frames[:1].repeat(5, 1, 1, 1)
+    )
+    level = replace(explanation, frame_scores=torch.full((5,), 0.5))
+    film = frames.make_film(level)
+    assert len({frame.tobytes() for frame in film.frames}) == 5  # all that differs is the written strength
 
 
 @given(st.floats(-1, 2, width=32))
@@ -81,7 +109,7 @@ def test_grey_scale_does_not_stretch_with_the_frame():
 
 def test_every_frame_carries_the_mark():
     strip = frames.Strip.for_explanation(fakes.explanation(), 448)
-    one, two = strip.draw(0.2, -1.0), strip.draw(0.9, 1.0)
+    one, two = strip.draw(0.2, "−1.00"), strip.draw(0.9, "+1.00")
     foot = slice(round(strip.em * 2.85), None)
     left = slice(0, 200)
     assert (one[foot, left] == two[foot, left]).all() and (one[foot, left] > 150).sum() > 100

@@ -138,6 +138,20 @@ def test_slider_and_keys_show_frames(visit):
 
 
 @pytest.mark.slow
+def test_small_strengths_have_labels_of_their_own(visit):
+    explanation = fakes.explanation(n=9)
+    page, trouble = visit(replace(explanation, strengths=explanation.strengths / 1000))
+    seen = []
+    page.keyboard.press("Home")
+    for _ in range(9):
+        seen.append(page.locator("#shift").inner_text())
+        assert seen[-1] in page.locator("#slider").get_attribute("aria-valuetext")
+        assert page.locator("#screen").get_attribute("aria-label").endswith(seen[-1])
+        page.keyboard.press("ArrowRight")
+    assert len(set(seen)) == 9 and seen.count("strength 0") == 1 and trouble == []
+
+
+@pytest.mark.slow
 def test_plays_by_itself_only_where_motion_is_welcome(visit):
     explanation = fakes.explanation(n=7)
     page, _ = visit(explanation, motion="reduce")

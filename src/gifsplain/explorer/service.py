@@ -24,6 +24,7 @@ from gifsplain.models.load import CATALOGUE, available, load_models
 from gifsplain.models.prepare import centre_crop, to_images
 from gifsplain.models.protocols import Pair
 from gifsplain.render import directory, report
+from gifsplain.render.frames import strength_labels
 from gifsplain.render.heatmap import Window
 from gifsplain.render.ink import to_bytes
 from gifsplain.render.record import record_of, to_json
@@ -138,6 +139,7 @@ class Explorer:
         columns = _columns(len(frames))
         return to_json(record_of(explanation)) | {
             "id": name,
+            "labels": strength_labels(explanation.strengths.tolist()),
             "sheet": {"columns": columns, "count": len(frames), "height": frames.shape[-2], "width": frames.shape[-1]},
             "window": {"low": window.low, "high": window.high},
             "native": {

@@ -58,6 +58,26 @@ def score_range(scores: Sequence[float], meaning: ScoreMeaning) -> tuple[float, 
     return float(np.floor(min(*known, 0.0))), float(np.ceil(max(*known, 1.0)))
 
 
+def strength_labels(strengths: Sequence[float]) -> list[str]:
+    """What to call each frame: its signed strength with as many digits as tell the frames of one sweep apart.
+
+    Two decimals at least, the same number for all; below a ten-millionth powers of ten. Only an exact 0 reads "0".
+
+    >>> strength_labels([-0.004, -0.002, 0.0, 0.01])
+    ['−0.004', '−0.002', '0', '+0.010']
+    """
+    different = {float(strength) for strength in strengths if strength}
+    forms = [f"+.{digits}{kind}" for kind, most in (("f", 7), ("e", 17)) for digits in range(2, most + 1)]
+    fitting = (form for form in forms if _tells_apart(different, form))
+    form = next(fitting, forms[-1])
+    return [f"{strength:{form}}".replace("-", "−") if strength else "0" for strength in strengths]
+
+
+def _tells_apart(strengths: set[float], form: str) -> bool:
+    texts = {f"{strength:{form}}" for strength in strengths}
+    return len(texts) == len(strengths) and all(float(text) for text in texts)
+
+
 def make_film(
     explanation: Explanation,
     *,
@@ -72,11 +92,11 @@ def make_film(
     if len(shown) != len(explanation.strengths):
         raise InputError(f"expected {len(explanation.strengths)} frames, one a strength, got {len(shown)}")
     strip = Strip.for_explanation(explanation, width=_drawn_width(shown.shape[-1]))
-    scores, strengths = explanation.frame_scores.tolist(), explanation.strengths.tolist()
+    scores, labels = explanation.frame_scores.tolist(), strength_labels(explanation.strengths.tolist())
     drawn = []
-    for picture, score, strength in zip(shown, scores, strengths, strict=True):
+    for picture, score, label in zip(shown, scores, labels, strict=True):
         pixels = enlarge(to_bytes(picture))
-        drawn.append(_join(pixels, strip.draw(score, strength)))
+        drawn.append(_join(pixels, strip.draw(score, label)))
     colours = drawn[0].ndim == 3
     order = there_and_back(len(drawn), explanation.baseline)
     return Film(np.stack(drawn), None if colours else palette(), order, milliseconds)
@@ -166,8 +186,8 @@ class Strip:
         part = min(max((score - self.low) / (self.high - self.low), 0.0), 1.0)
         return left + round(part * (right - left))
 
-    def draw(self, score: float, strength: float) -> UInt8[np.ndarray, "s w"]:
-        """The strip for one frame."""
+    def draw(self, score: float, strength: str) -> UInt8[np.ndarray, "s w"]:
+        """The strip for one frame; `strength` is its label."""
         grey = Image.new("L", (self.width, self.height), 16)
         colour = Image.new("L", grey.size, 0)
         self._write(ImageDraw.Draw(grey), score, strength)
@@ -176,7 +196,7 @@ class Strip:
         indices = _grey_index()[np.asarray(grey)]
         return np.where(accents > 0, accents + np.uint8(GREYS - 1), indices).astype(np.uint8)
 
-    def _write(self, pen: ImageDraw.ImageDraw, score: float, strength: float) -> None:
+    def _write(self, pen: ImageDraw.ImageDraw, score: float, strength: str) -> None:
         em, (left, _, right, _) = self.em, self.bar
         large, small = font(em), font(round(em * 0.72))
         number = f"{score:.2f}" if np.isfinite(score) else "no score"
@@ -188,9 +208,8 @@ class Strip:
         if used + pen.textlength(self.caption, font=small) <= room:
             pen.text((left + used, round(em * 0.52)), self.caption, fill=150, font=small, anchor="la")
         foot = round(em * 2.85)
-        shift = f"strength {strength:+.2f}".replace("-", "−") if abs(strength) >= 0.005 else "strength 0"
         pen.text((left, foot), MARK, fill=190, font=small, anchor="la")
-        pen.text((right, foot), shift, fill=190, font=small, anchor="ra")
+        pen.text((right, foot), f"strength {strength}", fill=190, font=small, anchor="ra")
 
     def _draw_bar(self, grey: ImageDraw.ImageDraw, colour: ImageDraw.ImageDraw, score: float) -> None:
         left, top, right, bottom = self.bar

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gifsplain.models.prepare import centre_crop
 from gifsplain.render import svg
-from gifsplain.render.frames import score_range
+from gifsplain.render.frames import score_range, strength_labels
 from gifsplain.render.heatmap import Window, caption, draw_map, draw_overlay
 from gifsplain.render.ink import to_bytes
 from gifsplain.types import Explanation, ScoreMeaning, Verdict
@@ -100,6 +100,7 @@ def _data(explanation: Explanation, shown: Float[Tensor, "n c h w"]) -> dict[str
         "frames": [picture_uri(_at(to_bytes(frame), size)) for frame in shown],
         "map": picture_uri(_placed(transparent_map(explanation, Window.of(explanation.map)), shown)),
         "strengths": explanation.strengths.tolist(),
+        "labels": strength_labels(explanation.strengths.tolist()),
         "scores": scores,
         "points": svg.points(explanation) if explanation.has_sweep else [],
         "baseline": explanation.baseline,

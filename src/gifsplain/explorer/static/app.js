@@ -1,6 +1,6 @@
 // The page: what is chosen on the left becomes panes on the right; one transport moves them all.
 import * as api from "./api.js";
-import { Viewer, number, signed } from "./viewer.js";
+import { Viewer, number } from "./viewer.js";
 
 const get = (id) => document.getElementById(id);
 const state = { picture: null, target: null, options: null, viewers: [], part: 0, playing: false, step: -1, timer: 0, turn: 0, file: null };
@@ -161,7 +161,7 @@ function move(part) {
   const lead = leader();
   if (!lead) { get("shift").textContent = ""; return; }
   get("strength").value = lead.index;
-  const text = `strength ${signed(lead.about.strengths[lead.index])}`;
+  const text = `strength ${lead.about.labels[lead.index]}`;
   get("shift").textContent = text;
   get("strength").setAttribute("aria-valuetext", `${text}, score ${number(lead.about.frame_scores[lead.index])}`);
 }

@@ -1,7 +1,6 @@
 // One explanation on the screen: its frames are fetched once, then every strength is drawn at once.
 import * as api from "./api.js";
 
-export const signed = (x) => (Math.abs(x) < 0.005 ? "0" : (x < 0 ? "−" : "+") + Math.abs(x).toFixed(2));
 export const number = (x) => (x === null || x === undefined ? "–" : x.toFixed(2).replace("-", "−"));
 
 export class Viewer {
@@ -143,7 +142,7 @@ export class Viewer {
     if (this.look.difference && this.sweeps) which = "difference, 4 times enlarged";
     this.find(".which").textContent = this.sweeps ? which : "map only";
     this.picture.setAttribute("role", "img");
-    this.picture.setAttribute("aria-label", `${this.about.target} by ${this.about.method}: score ${number(score)} at strength ${signed(this.about.strengths[this.index])}`);
+    this.picture.setAttribute("aria-label", `${this.about.target} by ${this.about.method}: score ${number(score)} at strength ${this.about.labels[this.index]}`);
   }
 
   drawWindow() {

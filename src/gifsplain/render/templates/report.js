@@ -14,7 +14,6 @@
     picture.onerror = () => fail(new Error("a frame cannot be decoded"));
     picture.src = source;
   });
-  const signed = (x) => Math.abs(x) < 0.005 ? "0" : (x < 0 ? "−" : "+") + Math.abs(x).toFixed(2);
   const place = (score) => 100 * Math.min(1, Math.max(0, (score - data.low) / (data.high - data.low)));
   const pixels = () => pen.getImageData(0, 0, screen.width, screen.height);
 
@@ -30,7 +29,7 @@
 
   function draw() {
     if (!pictures.length) return;
-    const score = data.scores[state.index], strength = data.strengths[state.index];
+    const score = data.scores[state.index], strength = data.strengths[state.index], label = data.labels[state.index];
     pen.globalAlpha = 1;
     pen.drawImage(pictures[state.index], 0, 0, screen.width, screen.height);
     const difference = get("difference");
@@ -46,11 +45,11 @@
     if (state.index === data.baseline) name = last && strength === 0 ? "strength 0" : "";
     if (difference && difference.checked) name = "difference, 4 times enlarged";
     get("which").textContent = name;
-    screen.setAttribute("aria-label", `${data.target}: score ${text} at strength ${signed(strength)}`);
+    screen.setAttribute("aria-label", `${data.target}: score ${text} at strength ${label}`);
     if (!last) return;
     get("slider").value = state.index;
-    get("slider").setAttribute("aria-valuetext", `strength ${signed(strength)}, score ${text}`);
-    get("shift").textContent = `strength ${signed(strength)}`;
+    get("slider").setAttribute("aria-valuetext", `strength ${label}, score ${text}`);
+    get("shift").textContent = `strength ${label}`;
     const now = get("now"), point = data.points[state.index];
     if (now && point) { now.setAttribute("cx", point[0]); now.setAttribute("cy", point[1]); }
   }
