@@ -144,7 +144,7 @@ def test_from_init_to_report(browser: Any, axe: str | None, tmp_path: Path, caps
     links = dict(line.split("\t") for line in lines.strip().splitlines())
     given: dict[str, dict[str, tuple[int, int]]] = {"ann": {}, "ben": {}}
     with server:
-        pages = {}
+        pages, players = {}, []
         for number, (name, answer) in enumerate((("ann", by_keys), ("ben", by_mouse))):
             page = pages[name] = new_page(browser)
             page.goto(links[name])
@@ -152,6 +152,11 @@ def test_from_init_to_report(browser: Any, axe: str | None, tmp_path: Path, caps
             assert "#" not in page.url and links[name].partition("#")[2] not in page.content()
             if name == "ann":
                 look_at_pages(page, axe, shots, server.url)
+            else:  # his first case has the other explanation
+                page.click("a.primary")
+            page.wait_for_selector("fieldset")
+            look_at_missing_pictures(page, shots / name)
+            players.append(page.locator(".player").count())
             for read in (1, 2):
                 given[name] |= read_all(page, server.url, answer, number)
                 if (name, read) == ("ben", 1):  # goes on at another machine
@@ -160,6 +165,7 @@ def test_from_init_to_report(browser: Any, axe: str | None, tmp_path: Path, caps
                     page.goto(links[name])
                     page.wait_for_url(server.url + "/")
                 finish(page, read)
+        assert sorted(players) == [0, 1]
         check(pages["ben"], axe, shots, "list-finished")
         closed = next(iter(given["ann"]))
         pages["ann"].goto(f"{server.url}/case/{closed}")
@@ -214,7 +220,27 @@ def look_at_pages(page: Any, axe: str | None, shots: Path, url: str) -> None:
     assert page.locator("fieldset[data-question=feature] input:checked").count() == 0
     page.set_viewport_size({"width": 820, "height": 1180})
     check(page, axe, shots, "case-tablet")
+    page.set_viewport_size({"width": 390, "height": 844})
+    check(page, axe, shots, "case-phone")
     page.set_viewport_size({"width": 1280, "height": 800})
+
+
+def look_at_missing_pictures(page: Any, shots: Path) -> None:
+    """A case whose pictures do not come, one at a time, takes no answer and says why."""
+    for number in range(page.locator(".panels figure").count()):
+        page.context.route(f"**/media/*/{number}", lambda route: route.abort())
+        page.reload()
+        until(page, "document.getElementById('missing').textContent.includes('could not be loaded')")
+        for key in (" ", ".", "2"):
+            page.keyboard.press(key)
+        page.screenshot(path=str(shots / f"missing-{number}.png"))
+        assert page.locator("fieldset[data-question=feature] input:checked").count() == 0
+        assert page.locator("#saved").inner_text() == ""
+        assert all("ERR_FAILED" in problem for problem in page.problems)
+        page.problems.clear()
+        page.context.unroute_all()
+    page.reload()
+    assert page.locator("#missing").inner_text() == ""
 
 
 def look_at_administration(browser: Any, axe: str | None, shots: Path, url: str, admin: str) -> None:

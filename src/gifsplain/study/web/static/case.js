@@ -8,9 +8,20 @@ const locked = "locked" in body.dataset;
 const saved = document.getElementById("saved");
 const fieldsets = [...document.querySelectorAll("fieldset[data-question]")];
 const comment = document.getElementById("comment");
-const players = [...document.querySelectorAll(".player")].map((root) => new Player(root));
+const players = [...document.querySelectorAll(".player")].map((root) => new Player(root, missing));
 const queue = [];
 let working = null;
+
+// --- a case that cannot be seen whole takes no answer ------------------------------------------------------------
+function missing() {
+  document.getElementById("missing").textContent =
+    "A picture of this case could not be loaded. Reload the page before you answer; where that does not help, tell whoever runs the study.";
+  for (const set of fieldsets) set.disabled = true;
+}
+for (const image of document.querySelectorAll(".panels img")) {
+  if (image.complete && !image.naturalWidth) missing();
+  else image.addEventListener("error", missing);
+}
 
 // --- saving ---------------------------------------------------------------------------------------------------
 function say(text, kind = "") {
@@ -75,7 +86,7 @@ if (!locked) markNext(null);
 function answerActive(number) {
   const set = fieldsets.find((s) => s.hasAttribute("data-active"));
   const input = set?.querySelector(`input[value="${number}"]`);
-  if (!input || input.disabled) return;
+  if (!input || set.disabled) return;
   if (!input.checked) {
     input.checked = true;
     set.dispatchEvent(new Event("change"));

@@ -1,6 +1,7 @@
-// Plays frames that lie one below the other in a single picture; can be stopped and stepped.
+// Plays frames that lie one below the other in a single picture; can be stopped and stepped. Nothing moves before the
+// picture is there; `missing` is called where it cannot be loaded.
 export class Player {
-  constructor(root) {
+  constructor(root, missing) {
     this.canvas = root.querySelector("canvas");
     this.context = this.canvas.getContext("2d");
     this.slider = root.querySelector("input");
@@ -9,8 +10,11 @@ export class Player {
     this.period = Math.max(40, Number(root.dataset.duration) / this.frames || 100);
     this.frame = 0;
     this.timer = null;
+    this.ready = false;
     this.sheet = new Image();
+    this.sheet.addEventListener("error", missing);
     this.sheet.addEventListener("load", () => {
+      this.ready = true;
       this.show(0);
       if (!matchMedia("(prefers-reduced-motion: reduce)").matches) this.play();
     });
@@ -21,6 +25,7 @@ export class Player {
   }
 
   show(frame) {
+    if (!this.ready) return;
     this.frame = (frame + this.frames) % this.frames;
     const { width, height } = this.canvas;
     this.context.drawImage(this.sheet, 0, this.frame * height, width, height, 0, 0, width, height);
@@ -29,7 +34,7 @@ export class Player {
   }
 
   play() {
-    if (this.timer === null && this.frames > 1) this.timer = setInterval(() => this.show(this.frame + 1), this.period);
+    if (this.timer === null && this.frames > 1 && this.ready) this.timer = setInterval(() => this.show(this.frame + 1), this.period);
     this.label();
   }
 
