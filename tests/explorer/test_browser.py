@@ -132,6 +132,35 @@ def test_from_a_file_to_a_comparison(browser, address):
     assert trouble == []
 
 
+def test_nothing_of_another_image_is_taken_for_this_one(browser, address, tmp_path):
+    trouble: list[str] = []
+    page = opened(browser, address, trouble)
+    page.wait_for_selector("html[data-ready=yes]")
+    page.set_input_files("#file", str(chest_radiograph()))
+    wait(page)
+    page.click("#explain")
+    wait(page)
+    assert not page.is_checked("#map-on")
+    page.select_option("#method", "grad")
+    page.click("#beside")
+    wait(page)
+    assert page.is_checked("#map-on")  # a pane that has nothing but a map shows it
+    Image.linear_gradient("L").save(tmp_path / "second.png")
+    page.route("**/scores?*", lambda route: route.abort())
+    page.set_input_files("#file", str(tmp_path / "second.png"))
+    page.wait_for_selector("#status.bad")
+    assert "second" in page.inner_text("#facts") and page.locator(".scores button").count() == 0
+    assert page.locator("#explain").is_disabled() and page.locator("#beside").is_disabled()
+    assert page.locator(".pane .numbers div:first-child").all_inner_texts() == ["case\nRG1_UNCI"] * 2
+    page.unroute_all()
+    page.set_input_files("#file", str(tmp_path / "second.png"))
+    wait(page)
+    page.click("#beside")
+    wait(page)
+    assert page.locator(".pane .numbers div:first-child dd").all_inner_texts()[2] == "second"
+    assert all("ERR_FAILED" in one for one in trouble)
+
+
 def test_a_bad_file_is_told_in_the_page(browser, address, tmp_path):
     trouble: list[str] = []
     page = opened(browser, address, trouble)

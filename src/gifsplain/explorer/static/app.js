@@ -32,7 +32,7 @@ function report(error) {
 }
 
 function ready() {
-  const can = Boolean(state.picture && state.target);
+  const can = Boolean(state.picture && get("scores").querySelector("[aria-checked=true]"));
   get("explain").disabled = !can;
   get("beside").disabled = !can || !state.viewers.length || state.viewers.length >= 6;
 }
@@ -59,11 +59,10 @@ async function settle(picture) {
 
 async function showScores() {
   if (!state.picture) return;
-  const turn = ++state.turn;
+  const turn = ++state.turn, box = get("scores");
+  box.replaceChildren(); // those of another image or classifier must not stay when these do not come
   const found = await api.scores(state.picture.id, get("classifier").value, get("autoencoder").value);
   if (turn !== state.turn) return;
-  const box = get("scores");
-  box.replaceChildren();
   const usable = found.scores.filter((row) => row.score !== null);
   const best = usable.reduce((a, b) => (b.score > a.score ? b : a), usable[0]);
   if (!usable.some((row) => row.target === state.target)) state.target = best?.target ?? null;
@@ -117,7 +116,7 @@ function explain(beside) {
     watch(viewer);
     arrange();
     await viewer.load();
-    if (!viewer.sweeps && state.viewers.length === 1) { look.map = true; get("map-on").checked = true; }
+    if (!viewer.sweeps) { look.map = true; get("map-on").checked = true; }
     arrange();
     move(state.part);
     if (!beside && viewer.sweeps && !calm.matches) play(true);

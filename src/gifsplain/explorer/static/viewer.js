@@ -38,17 +38,13 @@ export class Viewer {
     this.find(".target").textContent = about.target;
     this.find(".how").textContent = `${about.method} · ${about.record?.classifier?.name ?? ""}`;
     this.find(".how").title = `${about.case}, ${about.composition}`;
-    const numbers = this.find(".numbers");
-    for (const [name, score] of Object.entries(about.scores)) {
-      if (score === null) continue;
+    const numbers = [["case", about.case]]; // the image on the left may be another one by now
+    for (const [name, score] of Object.entries(about.scores)) if (score !== null) numbers.push([name, number(score)]);
+    if (this.sweeps) numbers.push(["search", about.stop.replaceAll("_", " ")]);
+    for (const [name, text] of numbers) {
       const entry = document.createElement("div");
-      entry.append(Object.assign(document.createElement("dt"), { textContent: name }), Object.assign(document.createElement("dd"), { textContent: number(score) }));
-      numbers.append(entry);
-    }
-    const stop = document.createElement("div");
-    if (this.sweeps) {
-      stop.append(Object.assign(document.createElement("dt"), { textContent: "search" }), Object.assign(document.createElement("dd"), { textContent: about.stop.replaceAll("_", " ") }));
-      numbers.append(stop);
+      entry.append(Object.assign(document.createElement("dt"), { textContent: name }), Object.assign(document.createElement("dd"), { textContent: text }));
+      this.find(".numbers").append(entry);
     }
     const passed = about.checks.filter((check) => check.verdict === "pass").length;
     const pill = this.find(".pill");
