@@ -133,3 +133,18 @@ def map_only(image: torch.Tensor | None = None) -> Explanation:
         map_name="grad",
         composition="none",
     )
+
+
+def without_zero(size: int = 64) -> Explanation:
+    """A sweep as the policy `paper-2021` makes it: strength 0 is kept apart."""
+    sweep = explanation(phantom(size), n=11)
+    kept = slice(0, sweep.baseline - 2)  # two more are left out, so that the nearest frame differs from the start
+    return replace(
+        sweep,
+        frames=sweep.frames[kept],
+        strengths=sweep.strengths[kept],
+        frame_scores=sweep.frame_scores[kept],
+        target_scores=sweep.target_scores[kept],
+        start=sweep.frames[sweep.baseline],
+        start_scores=sweep.target_scores[sweep.baseline],
+    )

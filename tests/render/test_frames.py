@@ -49,6 +49,12 @@ def test_bar_length_follows_the_score():
         assert bar_length(film.colours(index)) == pytest.approx(score * whole, abs=6)
 
 
+def test_the_white_line_is_the_score_at_strength_0():
+    explanation = fakes.without_zero()
+    strip = frames.Strip.for_explanation(explanation, 448)
+    assert strip.baseline == explanation.baseline_score != float(explanation.frame_scores[explanation.baseline])
+
+
 def test_bar_of_logits_starts_at_the_low_end():
     assert frames.score_range([-3.4, 1.2], ScoreMeaning.LOGIT) == (-4.0, 2.0)
     assert frames.score_range([float("nan")], ScoreMeaning.LOGIT) == (0.0, 1.0)

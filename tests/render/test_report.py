@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gifsplain.render import report
+from gifsplain.render import report, svg
 from gifsplain.types import Stop
 
 from . import fakes
@@ -149,6 +149,36 @@ def test_small_strengths_have_labels_of_their_own(visit):
         assert page.locator("#screen").get_attribute("aria-label").endswith(seen[-1])
         page.keyboard.press("ArrowRight")
     assert len(set(seen)) == 9 and seen.count("strength 0") == 1 and trouble == []
+
+
+@pytest.mark.slow
+def test_a_sweep_without_strength_0_is_measured_from_it(visit):
+    explanation = fakes.without_zero()
+    page, trouble = visit(explanation)
+    left = float(page.evaluate("parseFloat(document.getElementById('mark-baseline').style.left)"))
+    assert left == pytest.approx(100 * explanation.baseline_score, abs=0.1)
+    page.keyboard.press("d")
+    y, x = 26, 20  # where the shadow fades
+    red = page.evaluate(f"document.getElementById('screen').getContext('2d').getImageData({x},{y},1,1).data[0]")
+    nearest = explanation.frames[explanation.baseline]
+    change = 255 * float((nearest - explanation.start)[0, y, x])
+    assert change < -5 and red == pytest.approx(max(0, 40 + 4 * change), abs=4)
+    mark = page.evaluate("document.querySelector('svg .input').getBBox().x")
+    assert mark > max(place[0] for place in svg.points(explanation))
+    assert trouble == []
+
+
+@pytest.mark.slow
+def test_a_frame_without_a_score_is_marked_nowhere_on_the_curve(visit):
+    explanation = fakes.explanation(n=5)
+    scores = explanation.frame_scores.clone()
+    scores[0] = float("nan")
+    page, trouble = visit(replace(explanation, frame_scores=scores))
+    assert page.locator("#now").is_visible()
+    page.keyboard.press("Home")
+    assert not page.locator("#now").is_visible() and page.locator("#score").inner_text() == "no score"
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#now").is_visible() and trouble == []
 
 
 @pytest.mark.slow

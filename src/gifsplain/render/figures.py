@@ -56,11 +56,10 @@ def curve_figure(explanation: Explanation) -> "Figure":
 
 def _draw_points(axes: "Axes", explanation: Explanation) -> None:
     scores = explanation.scores
-    start = float(explanation.strengths[explanation.baseline])
     end = float(explanation.strengths[explanation.counterfactual])
     points = (
-        ("input", scores.input, start, "s", "#000000"),
-        ("reconstruction", scores.reconstruction, start, "D", GREEN),
+        ("input", scores.input, 0.0, "s", "#000000"),
+        ("reconstruction", scores.reconstruction, 0.0, "D", GREEN),
         ("counterfactual", scores.counterfactual, end, "*", ORANGE),
     )
     for name, score, strength, marker, colour in points:

@@ -161,7 +161,7 @@ class Strip:
             unit=explanation.strength_unit,
             low=low,
             high=high,
-            baseline=scores[explanation.baseline],
+            baseline=explanation.baseline_score,
             operating_point=0.5 if calibrated else None,
         )
 

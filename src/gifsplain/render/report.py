@@ -95,6 +95,8 @@ def _data(explanation: Explanation, shown: Float[Tensor, "n c h w"]) -> dict[str
     scores = [value if math.isfinite(value) else None for value in explanation.frame_scores.tolist()]
     low, high = score_range(explanation.frame_scores.tolist(), explanation.meaning)
     size = _page_size(shown.shape[-2], shown.shape[-1])
+    # What the difference is taken from: at the original's own size the frame at strength 0 is the original itself.
+    ground = explanation.baseline_frame if shown is explanation.frames else explanation.picture.pixels
     return {
         "target": explanation.target,
         "frames": [picture_uri(_at(to_bytes(frame), size)) for frame in shown],
@@ -104,6 +106,8 @@ def _data(explanation: Explanation, shown: Float[Tensor, "n c h w"]) -> dict[str
         "scores": scores,
         "points": svg.points(explanation) if explanation.has_sweep else [],
         "baseline": explanation.baseline,
+        "start": explanation.baseline_score if math.isfinite(explanation.baseline_score) else None,
+        "ground": None if explanation.start is None else picture_uri(_at(to_bytes(ground), size)),
         "counterfactual": explanation.counterfactual,
         "low": low,
         "high": high,

@@ -25,7 +25,7 @@ class Axes:
     @classmethod
     def of(cls, explanation: Explanation) -> "Axes":
         """Axes that hold all frames and the three scores."""
-        strengths = explanation.strengths.tolist()
+        strengths = [*explanation.strengths.tolist(), 0.0]
         scores = [*explanation.frame_scores.tolist(), *vars(explanation.scores).values()]
         low, high = score_range(scores, explanation.meaning)
         span = (max(strengths) - min(strengths)) or 1.0
@@ -127,7 +127,7 @@ def _bounded(explanation: Explanation, score: float) -> float:
 
 
 def _marks(explanation: Explanation, axes: Axes) -> list[str]:
-    zero = axes.x(float(explanation.strengths[explanation.baseline]))
+    zero = axes.x(0.0)
     end = axes.x(float(explanation.strengths[explanation.counterfactual]))
     places = {"input": zero, "reconstruction": zero, "counterfactual": end}
     scores = vars(explanation.scores)

@@ -41,8 +41,7 @@
     const text = score === null ? "no score" : score.toFixed(2);
     get("score").textContent = text;
     get("fill").style.width = score === null ? "0" : place(score) + "%";
-    let name = state.index === data.counterfactual ? "counterfactual" : "";
-    if (state.index === data.baseline) name = last && strength === 0 ? "strength 0" : "";
+    let name = !last ? "" : strength === 0 ? "strength 0" : state.index === data.counterfactual ? "counterfactual" : "";
     if (difference && difference.checked) name = "difference, 4 times enlarged";
     get("which").textContent = name;
     screen.setAttribute("aria-label", `${data.target}: score ${text} at strength ${label}`);
@@ -51,6 +50,7 @@
     get("slider").setAttribute("aria-valuetext", `strength ${label}, score ${text}`);
     get("shift").textContent = `strength ${label}`;
     const now = get("now"), point = data.points[state.index];
+    if (now) now.classList.toggle("gone", !point);
     if (now && point) { now.setAttribute("cx", point[0]); now.setAttribute("cy", point[1]); }
   }
 
@@ -119,11 +119,14 @@
     if (line && score !== null) line.style.left = place(score) + "%"; else if (line) line.hidden = true;
   }
 
-  Promise.all([Promise.all(data.frames.map(load)), load(data.map)]).then(([frames, map]) => {
+  // `ground` is the frame at strength 0 where the sweep leaves it out.
+  const sources = [...data.frames, data.map, ...(data.ground ? [data.ground] : [])];
+  Promise.all(sources.map(load)).then((loaded) => {
+    const frames = loaded.slice(0, last + 1), [map, ground] = loaded.slice(last + 1);
     pictures = frames; overlay = map;
-    pen.drawImage(pictures[data.baseline], 0, 0, screen.width, screen.height);
+    pen.drawImage(ground ?? pictures[data.baseline], 0, 0, screen.width, screen.height);
     baseline = pixels();
-    mark("mark-baseline", data.scores[data.baseline]);
+    mark("mark-baseline", data.start);
     mark("mark-operating", data.operating);
     listen();
     draw();
