@@ -34,6 +34,15 @@ def test_every_link_leads_to_a_file_inside(run, tmp_path):
     assert index.read_text().count('class="card"') == 2
 
 
+def test_a_case_called_index_keeps_its_page(tmp_path):
+    for case in ("index", "other"):
+        write_explanation(replace(tiny.explanation(), case=case), tmp_path / "run" / case, formats=("json",))
+    index = gallery.write_gallery(tmp_path / "run", tmp_path / "out").read_text()
+    pages = re.findall(r'href="([^"#]+\.html)#', index)
+    titles = [re.search("<h1>(.*?)</h1>", (tmp_path / "out" / page).read_text())[1] for page in pages]
+    assert sorted(titles) == ["index", "other"]
+
+
 def test_second_gallery_replaces_the_first_but_nothing_else(run, tmp_path):
     gallery.write_gallery(run, tmp_path / "out")
     gallery.write_gallery(run, tmp_path / "out", title="Second")

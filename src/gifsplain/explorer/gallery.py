@@ -70,7 +70,8 @@ def _fill(made: Path, items: Sequence[Item], title: str, started: Callable[[str]
         (made / name).write_text(_part(name), encoding="utf-8")
     cases = list(dict.fromkeys(item.record.case for item in items))
     rows = []
-    for case, page in zip(cases, unique_names(cases), strict=True):
+    names = unique_names(["index", *cases])[1:]  # a case may be called index
+    for case, page in zip(cases, names, strict=True):
         started(case)
         own = [item for item in items if item.record.case == case]
         anchors = unique_names(f"{item.record.target} {item.record.method}" for item in own)
