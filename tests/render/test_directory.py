@@ -33,6 +33,13 @@ def test_all_standard_files_are_written(tmp_path, explanation):
     assert names(made.parent) == ["Lung_Opacity_left"] and read_record(made).target == "Lung Opacity / left"
 
 
+@pytest.mark.parametrize("target", [r"$\bad{$", "Lung\nOpacity", '<img src=x onerror=alert(1)>"', " "])
+def test_any_name_of_a_target_can_be_drawn(tmp_path, explanation, target):
+    wanted = ("gif", "curve", "flow", "overlay", "report", "json")
+    made = directory.write_explanation(replace(explanation, target=target), tmp_path, formats=wanted)
+    assert len(names(made)) == 6 and read_record(made).target == target
+
+
 def test_a_map_has_no_animation(tmp_path):
     made = directory.write_explanation(fakes.map_only(fakes.phantom(32)), tmp_path, arrays=True)
     assert names(made) == ["arrays.npz", "explanation.json", "image.png", "map.png", "overlay.png", "report.html"]

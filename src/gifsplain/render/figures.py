@@ -47,7 +47,7 @@ def curve_figure(explanation: Explanation) -> "Figure":
     margin = 0.03 * (high - low)
     axes.set_ylim(low - margin, high + margin)
     axes.set_xlabel(f"strength ({explanation.strength_unit})")
-    axes.set_ylabel(f"score of {explanation.target} ({explanation.meaning})")
+    axes.set_ylabel(f"score of {explanation.target} ({explanation.meaning})", parse_math=False)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e4e4e4", linewidth=0.8)
     figure.legend(frameon=False, fontsize=8.5, loc="outside lower center", ncols=4)
@@ -107,12 +107,12 @@ def panel_figure(rows: Sequence[PanelRow], *, title: str = "", alone: bool = Fal
     layout = ConstrainedLayoutEngine(w_pad=0.015, h_pad=0.02, wspace=0.01, hspace=0.01)
     figure = Figure(figsize=size, dpi=130, layout=layout)
     if title:
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(title, fontsize=11, parse_math=False)
     places = figure.subplots(*shape, squeeze=False)
     for row, axes in zip(rows, places, strict=True):
         _draw_row(list(axes), row, methods, alone)
     for axes, name in zip(places[0], ["image", *methods], strict=True):
-        axes.set_title(name, fontsize=9)
+        axes.set_title(name, fontsize=9, parse_math=False)
     return figure
 
 
@@ -131,7 +131,7 @@ def _draw_row(axes: "Sequence[Axes]", row: PanelRow, methods: Sequence[str], alo
         place.set_yticks([])
         for spine in place.spines.values():
             spine.set_visible(False)
-    axes[0].set_ylabel(row.label, fontsize=9)
+    axes[0].set_ylabel(row.label, fontsize=9, parse_math=False)
 
 
 def _marked(pixels: np.ndarray, row: PanelRow) -> np.ndarray:

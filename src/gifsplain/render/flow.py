@@ -85,7 +85,8 @@ def flow_figure(explanation: Explanation, method: FlowMethod = FlowMethod.TVL1) 
     bar.set_label(f"shift in pixels of the {width}-pixel picture", color="#d0d0d0", fontsize=9)
     bar.ax.tick_params(colors="#d0d0d0", labelsize=8)
     bar.outline.set_visible(False)
-    axes.set_title(f"{explanation.target}: from baseline to counterfactual · {MARK}", color="#f0f0f0", fontsize=10)
+    title = f"{explanation.target}: from baseline to counterfactual · {MARK}"
+    axes.set_title(title, color="#f0f0f0", fontsize=10, parse_math=False)  # a name may hold dollar signs
     return figure
 
 

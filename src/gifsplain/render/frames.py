@@ -156,7 +156,7 @@ class Strip:
         calibrated = explanation.meaning is ScoreMeaning.CALIBRATED
         return cls(
             width=width,
-            target=explanation.target,
+            target=" ".join(explanation.target.split()),  # one line, whatever it is called
             caption=str(explanation.meaning),
             unit=explanation.strength_unit,
             low=low,
