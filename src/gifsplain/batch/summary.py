@@ -18,8 +18,9 @@ HIDDEN = {"bytes", "modified_ns"}
 COUNTED = ("stop_lower", "stop_higher", "method", "meaning", "strength_unit")
 
 STYLE = """
+:root { color-scheme: light dark; } .scroll { overflow-x: auto; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; } td, th { padding: .2rem .7rem .2rem 0; text-align: left; vertical-align: top; }
+table { border-collapse: collapse; } h1 { overflow-wrap: anywhere; } td, th { padding: .2rem .7rem .2rem 0; text-align: left; vertical-align: top; }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: 1.2rem; }
 figure { margin: 0; } figcaption { font-size: .85rem; } svg { width: 100%; height: 5rem; background: #8881; }
 rect { fill: #3b6ea5; } .fail { color: #b00020; } .note { color: #666; font-size: .9rem; }
@@ -27,6 +28,8 @@ rect { fill: #3b6ea5; } .fail { color: #b00020; } .note { color: #666; font-size
   body { background: #161616; color: #ddd; } .fail { color: #ff7b88; } .note { color: #aaa; }
 }
 """
+TABLE = '<div class="scroll" tabindex="0"><table>'
+"""Wider than a phone: it scrolls by itself, by keys too."""
 
 
 def write_summary(folder: Path) -> Path:
@@ -83,7 +86,7 @@ def _table(rows: pd.DataFrame) -> str:
     if rows.empty:
         return "<p>None.</p>"
     checks = _verdicts(rows)
-    lines = ["<table><tr><th>case<th>target<th>score<th>reconstruction<th>counterfactual<th>stop<th>not passed</tr>"]
+    lines = [f"{TABLE}<tr><th>case<th>target<th>score<th>reconstruction<th>counterfactual<th>stop<th>not passed</tr>"]
     for row in rows.to_dict("records"):
         media = str(row.get("media") or "")
         case = escape(str(row["case"]))
@@ -94,18 +97,18 @@ def _table(rows: pd.DataFrame) -> str:
         )
         stop = f"{row['stop_lower']} / {row['stop_higher']}"
         lines.append(f"<tr><td>{link}<td>{escape(str(row['target']))}{numbers}<td>{stop}<td>{escape(failed)}</tr>")
-    return "".join(lines) + "</table>"
+    return "".join(lines) + "</table></div>"
 
 
 def _errors(errors: pd.DataFrame) -> str:
     if errors.empty:
         return ""
-    lines = ["<h2>Failures</h2><table><tr><th>case<th>target<th>error<th>reason</tr>"]
+    lines = [f"<h2>Failures</h2>{TABLE}<tr><th>case<th>target<th>error<th>reason</tr>"]
     for row in errors.head(200).to_dict("records"):
         cells = "".join(f"<td>{escape(str(row[key]))}" for key in ("case", "target", "error", "reason"))
         lines.append(f'<tr class="fail">{cells}</tr>')
     more = f"<p>and {len(errors) - 200} more in the folder errors.</p>" if len(errors) > 200 else ""
-    return "".join(lines) + "</table>" + more
+    return "".join(lines) + "</table></div>" + more
 
 
 def _counts(rows: pd.DataFrame, column: str) -> str:
