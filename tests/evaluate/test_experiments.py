@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from gifsplain.errors import ConfigurationError, InputError, NoCasesError
-from gifsplain.evaluate import bootstrap, paper, parts, tables
+from gifsplain.evaluate import bootstrap, paper, parts, tables, verdicts
 from gifsplain.evaluate.alignment import AlignmentConfig
 from gifsplain.evaluate.config import Setup
 from gifsplain.evaluate.counterfactual import CounterfactualConfig
@@ -198,3 +198,17 @@ def test_a_missing_manifest_column_and_split_are_refused(world: World) -> None:
     setup.manifest.write_text("path,split\na.png,val\n")
     with pytest.raises(InputError, match="labels missing"):
         perform("curves", CurvesConfig(world()))
+
+
+def test_pages_of_alignment_say_that_they_are_for_research():
+    row = {
+        "base_classifier": "c",
+        "base": "Mass",
+        "case": "<b>",
+        "classifier": "c",
+        "target": "Mass",
+        "base_before": 0.9,
+    }
+    row |= {"base_after": 0.5, "base_path": [0.5, 0.9], "path": [0.5, 0.9]}
+    page = verdicts.alignment_pages(pd.DataFrame([row]), 0.1)
+    assert "research use, not for diagnosis" in page and 'name="viewport"' in page and "<b>" not in page

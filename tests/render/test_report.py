@@ -54,6 +54,25 @@ def test_data_of_the_page_is_strict_json():
     assert data["scores"] == [None] * 3 and len(data["frames"]) == 3 and data["points"] == [None] * 3
 
 
+def test_a_name_written_right_to_left_leaves_its_sentence_alone():
+    for one in (fakes.explanation(n=3), fakes.map_only()):
+        page = report.report_html(replace(one, target="\u202eesaM"))
+        assert "score of <bdi>\u202eesaM</bdi> " in page
+
+
+@pytest.mark.parametrize(
+    ("ends", "texts"),
+    [
+        ((-1000, 0), "−1000 −800 −600 −400 −200 0"),
+        ((-0.6, 0.6), "−0.5 0 0.5"),
+        ((-3e-5, 0), "−3e−05 −2e−05 −1e−05 0"),
+    ],
+)
+def test_ticks_are_round_numbers(ends, texts):
+    found = [svg._tick(value) for value in svg._ticks(*ends)]
+    assert [text for text in texts.split() if text not in found] == []
+
+
 def test_large_frames_are_made_smaller_in_the_page_only():
     assert report._page_size(2048, 1024) == (1024, 512)
     assert report._page_size(224, 224) == (224, 224)
@@ -203,6 +222,15 @@ def test_fits_a_phone(visit):
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert page.locator("#play").bounding_box()["height"] >= 44
     assert trouble == []
+
+
+@pytest.mark.slow
+def test_paper_and_phones_hold_everything(visit):
+    page, trouble = visit(fakes.explanation(n=3, target="x" * 90, case="y" * 200), width=390, height=844)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.locator("details .tables").bounding_box() is None or not page.locator("details .tables").is_visible()
+    page.emulate_media(media="print")
+    assert page.locator("details .tables").is_visible() and trouble == []
 
 
 @pytest.mark.slow

@@ -129,10 +129,12 @@ def alignment_pages(rows: pd.DataFrame, minimum: float) -> str:
         parts.append(
             f"<figure>{buffer.getvalue()[buffer.getvalue().index('<svg') :]}<figcaption>{caption}</figcaption></figure>"
         )
-    style = "body{font:14px sans-serif}figure{display:inline-block;margin:8px}figcaption{max-width:300px}"
-    head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Alignment, image by image</title>'
-    head += f"<style>{style}</style>"
-    return head + "<h1>Alignment, image by image</h1>" + "".join(parts) + "</html>"
+    style = "body{font:14px sans-serif}figure{display:inline-block;margin:8px}figure svg{max-width:100%;height:auto}"
+    style += "figcaption{max-width:300px;overflow-wrap:anywhere}"
+    head = '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    head += f"<title>Alignment, image by image</title><style>{style}</style>"
+    head += "<h1>Alignment, image by image</h1><p>Scores of synthetic images; research use, not for diagnosis.</p>"
+    return head + "".join(parts) + "</html>"
 
 
 def shortcut(summary: pd.DataFrame) -> tuple[str, ...]:

@@ -70,11 +70,15 @@ def _grid(axes: Axes) -> list[str]:
         score = axes.low + (axes.high - axes.low) * k / 4
         y = axes.y(score)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_RIGHT}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text x="{_LEFT - 7}" y="{y + 4}" text-anchor="end">{score:.4g}</text>')
+        parts.append(f'<text x="{_LEFT - 7}" y="{y + 4}" text-anchor="end">{_tick(score)}</text>')
     for strength in _ticks(axes.first, axes.last):
-        text = f"{strength:.3g}".replace("-", "−")
-        parts.append(f'<text x="{axes.x(strength)}" y="{_BOTTOM + 19}" text-anchor="middle">{text}</text>')
+        parts.append(f'<text x="{axes.x(strength)}" y="{_BOTTOM + 19}" text-anchor="middle">{_tick(strength)}</text>')
     return parts
+
+
+def _tick(value: float) -> str:
+    """A round number without its rounding error; powers of ten only where zeros would be counted."""
+    return f"{value:.7g}".replace("-", "−")
 
 
 def _ticks(first: float, last: float) -> list[float]:
