@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gifsplain.render import report, svg
+from gifsplain.render.direction_pages import DirectionPage, page_html
 from gifsplain.types import Stop
 
 from . import fakes
@@ -231,6 +232,20 @@ def test_paper_and_phones_hold_everything(visit):
     assert page.locator("details .tables").bounding_box() is None or not page.locator("details .tables").is_visible()
     page.emulate_media(media="print")
     assert page.locator("details .tables").is_visible() and trouble == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("motion", ["reduce", "no-preference"])
+def test_pages_of_directions_move_only_where_motion_is_welcome(browser, tmp_path, motion):
+    example = fakes.explanation(fakes.phantom(32), n=3, target="x" * 80)
+    path = tmp_path / "page.html"
+    found = DirectionPage("attfind", example.target, "style 12", 0, (example,))
+    path.write_text(page_html(found), encoding="utf-8")
+    page = browser.new_page(viewport={"width": 390, "height": 844}, reduced_motion=motion)
+    page.goto(path.as_uri())
+    assert page.locator("img[src^='data:image/gif']").is_visible() == (motion != "reduce")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.close()
 
 
 @pytest.mark.slow
