@@ -33,6 +33,21 @@ def test_curve_holds_the_frames_and_the_three_scores():
     assert figures.encode_figure(figure)[:4] == b"\x89PNG"
 
 
+@pytest.mark.parametrize(
+    "target", ["Enlarged Cardiomediastinum", "A name that no room is long enough for " * 4, "患者 א"]
+)
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_no_name_pushes_the_other_words_out_of_the_picture(target):
+    explanation = fakes.explanation(fakes.phantom(64), n=5, target=target)
+    for figure in (figures.curve_figure(explanation), flow.flow_figure(explanation, flow.FlowMethod.ILK)):
+        figures.encode_figure(figure)  # lays it out
+        axes = figure.axes[0]
+        for text in filter(lambda one: one.get_text(), (axes.title, axes.yaxis.label)):
+            box = text.get_window_extent()
+            assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.width and box.y1 <= figure.bbox.height
+    assert axes.title.get_text().endswith("synthetic, research use")
+
+
 def test_wanted_change_is_drawn_only_where_the_search_had_one():
     explanation = fakes.explanation()
     assert [name for name, _ in svg.wanted(explanation)] == ["drop", "rise"]

@@ -13,7 +13,7 @@ from torch import Tensor
 from gifsplain.errors import InputError
 from gifsplain.render.frames import score_range
 from gifsplain.render.heatmap import YELLOW, Box, Window, draw_overlay, outline
-from gifsplain.render.ink import to_bytes
+from gifsplain.render.ink import fit_in_figure, to_bytes
 from gifsplain.render.svg import wanted
 from gifsplain.types import Explanation, Map, ScoreMeaning
 
@@ -47,7 +47,8 @@ def curve_figure(explanation: Explanation) -> "Figure":
     margin = 0.03 * (high - low)
     axes.set_ylim(low - margin, high + margin)
     axes.set_xlabel(f"strength ({explanation.strength_unit})")
-    axes.set_ylabel(f"score of {explanation.target} ({explanation.meaning})", parse_math=False)
+    name = fit_in_figure(f"score of {explanation.target}", 340)
+    axes.set_ylabel(f"{name}\n({explanation.meaning})", parse_math=False)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e4e4e4", linewidth=0.8)
     figure.legend(frameon=False, fontsize=8.5, loc="outside lower center", ncols=4)

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from gifsplain.render.ink import MARK, to_bytes
+from gifsplain.render.ink import MARK, fit_in_figure, to_bytes
 from gifsplain.types import Explanation
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def flow_figure(explanation: Explanation, method: FlowMethod = FlowMethod.TVL1) 
     flow = optical_flow(before, after, method)
     height, width = flow.shape[1:]
     length = np.hypot(*flow)
-    figure = Figure(figsize=(6.4, 6.4 * height / width + 0.9), dpi=110, facecolor="#101010", layout="constrained")
+    figure = Figure(figsize=(6.4, 6.4 * height / width + 1.1), dpi=110, facecolor="#101010", layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(_grey(to_bytes(before)), cmap="gray", vmin=0, vmax=255, alpha=0.62)
     rows, columns = _grid(height, width)
@@ -85,7 +85,7 @@ def flow_figure(explanation: Explanation, method: FlowMethod = FlowMethod.TVL1) 
     bar.set_label(f"shift in pixels of the {width}-pixel picture", color="#d0d0d0", fontsize=9)
     bar.ax.tick_params(colors="#d0d0d0", labelsize=8)
     bar.outline.set_visible(False)
-    title = f"{explanation.target}: from baseline to counterfactual · {MARK}"
+    title = f"{fit_in_figure(explanation.target, 600)}\nfrom baseline to counterfactual · {MARK}"
     axes.set_title(title, color="#f0f0f0", fontsize=10, parse_math=False)  # a name may hold dollar signs
     return figure
 

@@ -43,6 +43,11 @@ def font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
 
 
+def fit_in_figure(text: str, room: float, *, points: float = 10, dpi: float = 110) -> str:
+    """One line of a matplotlib figure, cut with an ellipsis where it is wider than `room` pixels."""
+    return fit(" ".join(text.split()), font(round(points * dpi / 72)), room)
+
+
 def fit(text: str, letters: ImageFont.FreeTypeFont, room: float) -> str:
     """The text, cut with an ellipsis where it is wider than `room` pixels."""
     if letters.getlength(text) <= room:
