@@ -202,6 +202,18 @@ def test_a_frame_without_a_score_is_marked_nowhere_on_the_curve(visit):
 
 
 @pytest.mark.slow
+def test_a_damaged_report_says_so(browser, tmp_path):
+    text = report.report_html(fakes.explanation(n=3))
+    place = text.index("base64,", text.index('"frames"')) + len("base64,")
+    (tmp_path / "report.html").write_text(text[:place] + "AAAA" + text[place + 4 :], encoding="utf-8")
+    page = browser.new_page()
+    page.goto((tmp_path / "report.html").as_uri())
+    page.wait_for_function("document.getElementById('which').textContent.includes('damaged')")
+    assert not page.locator("#now").is_visible()
+    page.close()
+
+
+@pytest.mark.slow
 def test_plays_by_itself_only_where_motion_is_welcome(visit):
     explanation = fakes.explanation(n=7)
     page, _ = visit(explanation, motion="reduce")

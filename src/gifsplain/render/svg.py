@@ -60,7 +60,7 @@ def curve(explanation: Explanation) -> Markup:
     drawing = "".join(parts)
     return Markup(  # every piece of text in it is escaped or a number
         f'<svg class="curve" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title}">{drawing}'
-        f'<circle id="now" r="6"/></svg>{_legend(explanation)}'
+        f'<circle id="now" class="gone" r="6"/></svg>{_legend(explanation)}'
     )
 
 

@@ -132,5 +132,5 @@
     draw();
     document.documentElement.dataset.ready = "yes";
     if (!calm.matches) play(true);
-  });
+  }, () => { get("which").textContent = "A frame is damaged: make this report again"; });
 })();
