@@ -161,6 +161,23 @@ def test_nothing_of_another_image_is_taken_for_this_one(browser, address, tmp_pa
     assert all("ERR_FAILED" in one for one in trouble)
 
 
+def test_the_keyboard_keeps_its_place(browser, address):
+    page = opened(browser, address, [])
+    page.wait_for_selector("html[data-ready=yes]")
+    page.set_input_files("#file", str(chest_radiograph()))
+    wait(page)
+    for name in ("explain", "beside"):
+        page.focus(f"#{name}")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("body.busy")
+        wait(page)
+        assert page.evaluate("document.activeElement.id") == name
+    for left in ("close", "main"):
+        page.focus(".pane .close")
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.activeElement.className") == left
+
+
 def test_a_bad_file_is_told_in_the_page(browser, address, tmp_path):
     trouble: list[str] = []
     page = opened(browser, address, trouble)

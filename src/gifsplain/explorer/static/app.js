@@ -14,12 +14,14 @@ function say(text, bad = false, ...more) {
 }
 
 async function attempt(text, work) {
+  const held = document.activeElement;
   say(text);
   document.body.classList.add("busy");
   ["explain", "beside"].forEach((id) => { get(id).disabled = true; });
   try { await work(); say(""); } catch (error) { report(error); }
   document.body.classList.remove("busy");
   ready();
+  if (document.activeElement === document.body) held?.focus({ preventScroll: true }); // a disabled button lost it
 }
 
 function report(error) {
@@ -131,6 +133,7 @@ function remove(viewer) {
   if (!state.viewers.length) play(false);
   arrange();
   ready();
+  (state.viewers.at(-1)?.find(".close") ?? get("explain")).focus({ preventScroll: true });
 }
 
 function arrange() {
