@@ -24,7 +24,7 @@ from gifsplain.models import builtin, styleex
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "styleex.md"
-FIGURE = ROOT / "docs" / "images" / "directions.png"
+FIGURE = ROOT / "docs" / "figures" / "directions.png"
 CARD = builtin.weights_folder() / f"{styleex.STEM}.json"
 
 
