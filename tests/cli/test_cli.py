@@ -131,13 +131,29 @@ def test_a_folder_with_bad_files_gives_the_good_ones_and_a_table(folder: Path, p
         (["explain", "in/a.png", "-t", "left", "--classifier", "xrv:jfhealthcare"], 3, "are not on this machine"),
         (["models", "show", "nose"], 3, "models list"),
         (["nose"], 2, "No such command"),
+        (["explain", "in/a.png", "-t", "left", "--method", "nose", *OWN], 2, "no method is called 'nose'"),
+        (["explain", "in/a.png", "-t", "left", "--format", "gif,nose", *OWN], 2, "expected formats among gif, mp4"),
+        (["explain", "in/a.png", "-t", "left", "--format", ",", *OWN], 2, "--format must name one or more of gif, mp4"),
+        (["explain", "in/a.png", "-t", "left", "--drop", "2", *OWN], 2, "must lie in [0, 1] for probabilities, got 2.0"),
+        (["explain", "in/a.png", "-t", "left", "--drop", "-1", *OWN], 2, "gifsplain: drop must be 0 or more, got -1.0"),
+        (["explain", "in/a.png", "-t", "left", "--method", "pca", *OWN], 3, "there are none; run `gifsplain directions fit"),
+        (["explain", "in/a.png", "-t", "left", "-o", "in/a.png", *OWN], 2, "in/a.png/a: Not a directory; check the place"),
+        (["batch", "in", "-o", "run", "-t", "nose", *OWN], 2, "has no target 'nose'; it has left, right"),
+        (["batch", "in", "-o", "run", "-t", "left", "--method", "nose", *OWN], 2, "no method is called 'nose'"),
+        (["batch", "in", "-o", "run", "-t", "left", "--format", "nose", *OWN], 2, "expected formats among gif, mp4"),
+        (["batch", "in", "-o", "run", "-t", "left", "--drop", "2", *OWN], 2, "must lie in [0, 1] for probabilities, got 2.0"),
+        (["batch", "in", "-o", "run", *OWN], 2, "name one with --targets"),
+        (["batch", "in", "-o", "in/a.png", "-t", "left", *OWN], 2, "in/a.png: File exists; check the place"),
     ],
 )
-def test_an_error_is_one_line_with_a_remedy(program: Program, arguments: list[str], code: int, words: str) -> None:
+def test_an_error_is_one_line_with_a_remedy(
+    folder: Path, program: Program, arguments: list[str], code: int, words: str
+) -> None:
     done = program(*arguments)
     assert done.returncode == code, done.stderr
     assert words in " ".join(done.stderr.split())  # usage errors are boxed and wrapped
     assert "Traceback" not in done.stderr
+    assert not (folder / "run").exists()
 
 
 def test_a_program_ends_with_its_code(folder: Path) -> None:

@@ -5,15 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gifsplain.errors import GifsplainError, InputError
-from gifsplain.explain.methods import explain_with
-from gifsplain.explain.run import target_index
+from gifsplain.explain.methods import explain_with, refuse_unusable
 from gifsplain.explain.settings import Settings
 from gifsplain.io.dicom_study import Study, remove_written
 from gifsplain.io.files import require_writable
 from gifsplain.io.grey import Colour
 from gifsplain.io.manifest import Case, load_all
 from gifsplain.models.protocols import Pair
-from gifsplain.render.directory import STANDARD, write_explanation
+from gifsplain.render.directory import STANDARD, refuse_unknown, write_explanation
 from gifsplain.types import Explanation, Picture
 
 
@@ -62,11 +61,13 @@ def explain_files(
     A case's own targets, from its manifest row, take the place of `targets`. Errors of one case are in its `Done`.
 
     Raises:
-        InputError: When a case has no target, or nothing can be written to the output folder.
+        InputError: When a case has no target, a method, a format or a setting cannot be had, or nothing can be written to
+            the output folder.
         TargetError: When one of `targets` is unknown or untrained.
+        WeightsError: When the method needs a fit and there is none.
     """
-    for target in targets:
-        target_index(pair.classifier.card, target)
+    refuse_unknown(output.formats)
+    refuse_unusable(method, pair, targets, settings)
     without = [case.name for case in cases if not (case.targets or targets)]
     if without:
         raise InputError(f"expected a target for every case, none for {', '.join(without[:5])}; name one with --target")

@@ -18,10 +18,12 @@ from gifsplain.batch.plan import Item, Part, Shard
 from gifsplain.batch.store import Store, refuse_missing, refuse_other_files, refuse_renamed
 from gifsplain.batch.worker import Clock, Worker
 from gifsplain.errors import ConfigurationError, GifsplainError
+from gifsplain.explain.methods import refuse_unusable
 from gifsplain.io import run_folder
 from gifsplain.io.files import write_text
 from gifsplain.models.load import load_models
 from gifsplain.models.protocols import Pair
+from gifsplain.render.directory import refuse_unknown
 
 log = logging.getLogger(__name__)
 
@@ -72,9 +74,9 @@ def run(
             "processes: start as many places as there shall be workers, each without --workers"
         )
     pair = load(job)
+    items = plan.make_items(job.cases, job.targets)
     store = Store(job.folder, configuration_of(job, pair))
     store.open(resume=resume or share.count > 1)
-    items = plan.make_items(job.cases, job.targets)
     done = store.done(failures=not job.retry_failed)
     refuse_other_files(items, done)
     refuse_renamed(items, done)
@@ -88,9 +90,18 @@ def run(
 
 
 def load(job: Job) -> Pair:
-    """The models of a job."""
+    """The models of a job, when it can be done with them; otherwise nothing has been written yet.
+
+    Raises:
+        InputError: When a method, a format or a setting cannot be had.
+        TargetError: When the classifier lacks a target of the job, or its head was never trained.
+        WeightsError: When weights or a fit are missing.
+    """
+    refuse_unknown(job.outputs.formats)
     names = job.models
-    return load_models(names.classifier, names.autoencoder, resize=names.resize, device=names.device)
+    pair = load_models(names.classifier, names.autoencoder, resize=names.resize, device=names.device)
+    refuse_unusable(job.method, pair, job.targets, job.settings)
+    return pair
 
 
 def parts_of(job: Job, store: Store, share: Shard) -> list[Part]:

@@ -65,9 +65,14 @@ def window(text: str | None) -> int | str | None:
 
 def formats(text: str | None) -> tuple[str, ...]:
     """Names of outputs, split at commas; the standard ones when nothing is asked for."""
-    from gifsplain.render.directory import STANDARD
+    from gifsplain.render.directory import FILES, STANDARD
 
-    return tuple(STANDARD) if text is None else tuple(part.strip() for part in text.split(",") if part.strip())
+    if text is None:
+        return tuple(STANDARD)
+    named = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not named:
+        raise InputError(f"--format must name one or more of {', '.join(FILES)}, got {text!r}")
+    return named
 
 
 @contextlib.contextmanager

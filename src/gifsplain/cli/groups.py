@@ -48,14 +48,13 @@ def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
             raise
         typer.echo(f"gifsplain: {error}", err=True)
         return exit_code(error)
-    except (
-        OSError
-    ) as error:  # a full disk, a place that may not be written; files that are read have errors of their own
+    except OSError as error:  # a place that cannot be written, a full disk, a port that is taken
         if state.debug:
             raise
+        place = f"{error.filename2 or error.filename}: " if error.filename else ""
         typer.echo(
-            f"gifsplain: expected a place that can be written and has room, got {error}; choose another, "
-            "or see --debug for what was to be written",
+            f"gifsplain: expected a place that can be written and has room, got {place}{error.strerror or error}; "
+            "check the place, its permissions and its free space",
             err=True,
         )
         return 2

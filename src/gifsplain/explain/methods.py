@@ -11,7 +11,7 @@ from gifsplain.explain.drawn import DrawnMap
 from gifsplain.explain.latent_shift import LatentShift
 from gifsplain.explain.moves import DirectionFinder
 from gifsplain.explain.policies import PublishedLatentShift
-from gifsplain.explain.run import explain
+from gifsplain.explain.run import explain, target_index
 from gifsplain.explain.settings import Settings
 from gifsplain.explain.stepped_shift import SteppedLatentShift
 from gifsplain.models import modes
@@ -116,12 +116,39 @@ def explain_with(
     Raises:
         InputError: When no method goes by that name.
     """
-    if name != AUTO and name not in METHODS:
-        raise InputError(f"no method is called {name!r}; there are {AUTO}, {', '.join(METHODS)}")
+    refuse_unknown(name)
     with modes.explaining(pair.device):
         if name == AUTO:
             return _line_or_steps(pair, pictures, targets, settings, cases)
         return METHODS[name].explain(pair, pictures, targets, settings, cases)
+
+
+def refuse_unknown(*names: str) -> None:
+    """Refuse methods that do not exist.
+
+    Raises:
+        InputError: Names the first one, and all that there are.
+    """
+    for name in names:
+        if name != AUTO and name not in METHODS:
+            raise InputError(f"no method is called {name!r}; there are {AUTO}, {', '.join(METHODS)}")
+
+
+def refuse_unusable(name: str, pair: Pair, targets: Sequence[str], settings: Settings) -> None:
+    """Refuse at once what every picture would be refused for.
+
+    Raises:
+        InputError: When no method goes by that name, or it cannot do what `settings` ask for.
+        TargetError: When the classifier lacks a target, or its head was never trained.
+        WeightsError: When the method needs a fit and there is none.
+    """
+    refuse_unknown(name)
+    for target in targets:
+        target_index(pair.classifier.card, target)
+    method = METHODS["latentshift" if name == AUTO else name]
+    if isinstance(method, SweepMethod):
+        settings.room(pair.classifier.card.meaning)
+        method.build(pair, settings)
 
 
 def _line_or_steps(

@@ -52,23 +52,28 @@ class Settings:
 
     def __post_init__(self) -> None:
         checks = {
-            "drop must be 0 or more": 0 <= self.drop < math.inf,
-            "rise must be 0 or more": 0 <= self.rise < math.inf,
-            "frames must be 2 or more": self.frames is None or self.frames >= 2,
-            "frames must be 3 or more where both sides are shown": self.frames != 2 or not self._two_sided,
-            "tolerance must be above 0": self.tolerance > 0,
-            "batch must be 1 or more": self.batch >= 1,
-            f"precision must be one of {', '.join(PRECISIONS)}": self.precision in PRECISIONS,
-            "memory must be above 0": self.memory is None or self.memory > 0,
-            f"policy must be one of exact, {', '.join(POLICIES)}": self.policy == "exact" or self.policy in POLICIES,
-            "composition must be a gifsplain.Composition": isinstance(self.composition, Composition),
-            f"map must be one of {', '.join(MAPS)}": self.map is None or self.map in MAPS,
-            "strengths must be (lowest <= 0, highest >= 0) and not both 0": self.strengths is None
-            or (self.strengths[0] <= 0 <= self.strengths[1] and self.strengths != (0, 0)),
+            "drop must be 0 or more": (0 <= self.drop < math.inf, self.drop),
+            "rise must be 0 or more": (0 <= self.rise < math.inf, self.rise),
+            "frames must be 2 or more": (self.frames is None or self.frames >= 2, self.frames),
+            "frames must be 3 or more where both sides are shown": (self.frames != 2 or not self._two_sided, self.frames),
+            "tolerance must be above 0": (self.tolerance > 0, self.tolerance),
+            "batch must be 1 or more": (self.batch >= 1, self.batch),
+            f"precision must be one of {', '.join(PRECISIONS)}": (self.precision in PRECISIONS, self.precision),
+            "memory must be above 0": (self.memory is None or self.memory > 0, self.memory),
+            f"policy must be one of exact, {', '.join(POLICIES)}": (
+                self.policy == "exact" or self.policy in POLICIES,
+                self.policy,
+            ),
+            "composition must be a gifsplain.Composition": (isinstance(self.composition, Composition), self.composition),
+            f"map must be one of {', '.join(MAPS)}": (self.map is None or self.map in MAPS, self.map),
+            "strengths must be (lowest <= 0, highest >= 0) and not both 0": (
+                self.strengths is None or (self.strengths[0] <= 0 <= self.strengths[1] and self.strengths != (0, 0)),
+                self.strengths,
+            ),
         }
-        for message, fine in checks.items():
+        for message, (fine, got) in checks.items():
             if not fine:
-                raise InputError(f"{message}, got {self}")
+                raise InputError(f"{message}, got {got!r}")
 
     @property
     def _two_sided(self) -> bool:

@@ -102,10 +102,19 @@ def outputs(explanation: Explanation, wanted: Collection[str], *, native: bool =
 
 
 def _wanted(explanation: Explanation, formats: Collection[str], arrays: bool) -> set[str]:
-    if unknown := sorted(set(formats) - set(FILES)):
-        raise InputError(f"expected formats among {', '.join(FILES)}, got {', '.join(unknown)}")
+    refuse_unknown(formats)
     wanted = {*formats, *(["arrays"] if arrays else [])}
     return {kind for kind in wanted if is_made(explanation, kind)}
+
+
+def refuse_unknown(formats: Collection[str]) -> None:
+    """Refuse formats that do not exist.
+
+    Raises:
+        InputError: Names them, and all that there are.
+    """
+    if unknown := sorted(set(formats) - set(FILES)):
+        raise InputError(f"expected formats among {', '.join(FILES)}, got {', '.join(unknown)}")
 
 
 def is_made(explanation: Explanation, kind: str) -> bool:
