@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from PIL import Image
 
 from gifsplain.cli import app, groups
 from gifsplain.errors import ConfigurationError, InputError
-from gifsplain.evaluate import config, panel, parts
+from gifsplain.evaluate import config, curves, panel, paper, parts, robustness, store
 from gifsplain.evaluate.config import Setup
 from gifsplain.evaluate.experiments import EXPERIMENTS
 from gifsplain.explain.settings import Settings
@@ -78,3 +79,92 @@ def test_the_panel_has_a_row_a_classifier(world: World, tmp_path: Path, monkeypa
     assert groups.run(app, [*arguments, "--classifier", "one", "--box", "3,5,8"]) == 2
     with pytest.raises(InputError, match="x,y,width,height"):
         panel.boxes(["a,b,c,d"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ["randomisation", "--kind", "cascade"],
+            "kinds must be among cascading, independent, smooth, efficient, got cascade",
+        ),
+        (["randomisation", "--kind", "smooth", "--kind", "smooth"], "kinds must differ, got smooth twice"),
+        (["randomisation", "--steps", "0"], "greater than or equal to 1"),
+        (["overlap", "--method", "nose"], "no method is called 'nose'; there are auto, latentshift"),
+        (["overlap", "--method", "grad", "--method", "grad"], "methods must differ, got grad twice"),
+        (["overlap", "--boxes", "nowhere.csv"], "nowhere.csv: expected a CSV file with experts' marks, there is none"),
+        (["overlap", "--masks", "nowhere.csv"], "nowhere.csv: expected a CSV file with experts' marks, there is none"),
+        (
+            ["overlap", "--split", "vall"],
+            "has no rows for split 'vall'; those that are left have 'test', 'train', 'val'",
+        ),
+        (["overlap", "--source", "nih"], "has no rows for source 'nih'; those that are left have 'tiny'"),
+        (["models", "--everywhere", "source"], "where takes column=value with a column of metadata.csv, got 'source'"),
+        (["sheets", "--rows", "0"], "greater than or equal to 1"),
+        (["directions", "--selection", "0"], "greater than or equal to 2"),
+    ],
+)
+def test_a_slip_is_refused_before_anything_is_written(
+    world: World, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    setup, (name, *options) = world(), arguments
+    given = ["evaluate", name, str(setup.manifest), "-o", str(setup.out), "--classifier", "one", *options]
+    assert groups.run(app, given) == 2
+    shown = " ".join(capsys.readouterr().err.replace("\u2502", " ").split())  # usage errors are boxed and wrapped
+    assert words in shown
+    assert not (setup.out / name / "parts").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [("reconstruction", "--method"), ("curves", "--method"), ("alignment", "--method"), ("models", "--limit"),
+     ("shortcut", "--classifier"), ("sheets", "--limit"), ("directions", "--method"), ("directions", "--boxes")],
+)  # fmt: skip
+def test_an_option_that_an_experiment_does_not_use_is_none_of_its_own(
+    capsys: pytest.CaptureFixture[str], name: str, option: str
+) -> None:
+    assert groups.run(app, ["evaluate", name, "metadata.csv", "-o", "out", option, "1"]) == 2
+    assert f"No such option: {option}" in capsys.readouterr().err
+
+
+def test_model_figures_need_no_column_weights_ok(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    setup = world()
+    arguments = ["evaluate", "models", str(setup.manifest), "-o", str(setup.out), "--classifier", "one"]
+    assert groups.run(app, [*arguments, "--explained", "0"]) == 0
+    assert "Reconstruction" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("experiment", ["curves", "robustness"])
+def test_another_fit_of_directions_does_not_continue_old_results(
+    world: World, monkeypatch: pytest.MonkeyPatch, experiment: str
+) -> None:
+    def claimed(sha256: str, method: str) -> None:
+        monkeypatch.setattr(store.fits, "load", lambda pair: store.fits.Fit({}, sha256=sha256))
+        monkeypatch.setattr(parts, "run_parts", lambda *_, **__: parts.Parts(pd.DataFrame({"done": [1]})))
+        setup = world(methods=("grad", method), out=world().out / method)
+        if experiment == "curves":
+            curves.run(curves.CurvesConfig(setup, method=method))
+        else:
+            robustness.run(robustness.RobustnessConfig(setup))
+
+    claimed("one", "eigenfind-subset")
+    claimed("one", "eigenfind-subset")
+    with pytest.raises(ConfigurationError, match=r"\(the fits of directions differ\); choose another --output"):
+        claimed("two", "eigenfind-subset")
+    claimed("one", "latentshift")
+    claimed("two", "latentshift")
+
+
+def test_a_value_of_another_kind_is_refused_by_its_place(tmp_path: Path) -> None:
+    for text, words in (
+        ("limit: four", "setup.limit must be a whole number, got 'four'"),
+        ("seed: 0.5", "setup.seed must be a whole number, got 0.5"),
+        ("resize: 1", "setup.resize must be true or false, got 1"),
+        ("settings: {drop: deep}", "setup.settings.drop must be a number, got 'deep'"),
+    ):
+        path = tmp_path / "paper.yaml"
+        path.write_text(f"setup: {{manifest: m.csv, out: o, {text}}}\nexperiments: {{curves: {{}}}}\n")
+        with pytest.raises(ConfigurationError, match=words):
+            paper.read(path)
+    path.write_text("setup: {manifest: m.csv, out: o}\nexperiments: {curves: {reach: 2}}\n")
+    assert paper.read(path)["curves"].reach == 2

@@ -36,7 +36,7 @@ def fit(
     autoencoder: AutoencoderOption = "cxr",
     split: SplitOption = "val",
     source: SourceOption = None,
-    limit: Annotated[int, typer.Option(help="Most images, drawn by seed.")] = 200,
+    limit: Annotated[int, typer.Option(min=8, help="Most images, drawn by seed 0.")] = 200,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File; by default in the user's cache, where it is found.")
     ] = None,
@@ -65,8 +65,8 @@ def pages(
     target: TargetsOption = None,
     split: SplitOption = "test",
     source: SourceOption = None,
-    limit: Annotated[int, typer.Option(help="Images to look for examples among.")] = 60,
-    shown: Annotated[int, typer.Option(help="Examples a page.")] = 6,
+    limit: Annotated[int, typer.Option(min=1, help="Images to look for examples among.")] = 60,
+    shown: Annotated[int, typer.Option(min=1, help="Examples a page.")] = 6,
 ) -> None:
     """A page for each direction: before and after with scores, animation, what else changed, room to write."""
     from gifsplain.evaluate.selection import selection_images
@@ -90,9 +90,9 @@ def study(
     target: TargetsOption = None,
     split: SplitOption = "test",
     source: SourceOption = None,
-    limit: Annotated[int, typer.Option(help="Images to choose cases among.")] = 200,
-    per_target: Annotated[int, typer.Option(help="Most cases a target, half of them false positives.")] = 8,
-    ranks: Annotated[int, typer.Option(help="Directions that readers see of each target.")] = 3,
+    limit: Annotated[int, typer.Option(min=1, help="Images to choose cases among.")] = 200,
+    per_target: Annotated[int, typer.Option(min=1, help="Most cases a target, half of them false positives.")] = 8,
+    ranks: Annotated[int, typer.Option(min=1, help="Directions that readers see of each target.")] = 3,
 ) -> None:
     """What `gifsplain study init` needs to ask readers what each direction changes."""
     from gifsplain.evaluate.selection import load_in_chunks, selection_cases
@@ -116,13 +116,15 @@ def evaluate_directions(
     setup: "Setup",
     *,
     selection_split: Annotated[str, typer.Option(help="Where directions are ranked.")] = "val",
-    selection: Annotated[int, typer.Option(help="Most images that rank directions.")] = 150,
-    attfind_images: Annotated[int, typer.Option(help="Images on which AttFind tries every coordinate; 0: none.")] = 40,
-    candidates: Annotated[int, typer.Option(help="Directions tried by EigenFind and its controls.")] = 20,
-    kept: Annotated[int, typer.Option(help="Ranked directions kept for each target.")] = 8,
+    selection: Annotated[int, typer.Option(min=2, help="Most images that rank directions.")] = 150,
+    attfind_images: Annotated[
+        int, typer.Option(min=0, help="Images on which AttFind tries every coordinate; 0: none.")
+    ] = 40,
+    candidates: Annotated[int, typer.Option(min=1, help="Directions tried by EigenFind and its controls.")] = 20,
+    kept: Annotated[int, typer.Option(min=1, help="Ranked directions kept for each target.")] = 8,
     length: Annotated[list[float], typer.Option(help="Lengths of moves in sigma; repeatable, rising.")] = [],  # noqa: B006
     local: Annotated[
-        int, typer.Option(help="Singular vectors of the decoder's Jacobian at each reconstruction; 0: none.")
+        int, typer.Option(min=0, help="Singular vectors of the decoder's Jacobian at each reconstruction; 0: none.")
     ] = 0,
 ) -> None:
     """Share of held-out images that AttFind, EigenFind, their controls and the gradient explain; and at what cost."""

@@ -1,7 +1,7 @@
 """`gifsplain evaluate`: every experiment as one command; those of other rooms are attached in `register`."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,21 +21,23 @@ def register(app: typer.Typer) -> None:
     from gifsplain.cli.bottleneck import bottleneck
     from gifsplain.cli.directions import evaluate_directions
 
-    for command in (
-        overlap,
-        randomisation,
-        robustness,
-        reconstruction,
-        curves,
-        counterfactual,
-        alignment,
-        shortcut,
-        models,
-        sheets,
-    ):
-        evaluate.command()(_with_setup(command))
+    marks = ("boxes", "masks")
+    unused: dict[Callable[..., None], tuple[str, ...]] = {
+        overlap: (),
+        randomisation: (),
+        robustness: (),
+        reconstruction: ("method", "limit", *marks),
+        curves: ("method",),
+        counterfactual: (),
+        alignment: ("method",),
+        shortcut: ("classifier", "target", "resize", *marks),
+        models: ("method", "limit", *marks),
+        sheets: ("limit",),
+    }
+    for command, without in unused.items():
+        evaluate.command()(_with_setup(command, without))
     evaluate.command()(bottleneck)
-    evaluate.command("directions")(_with_setup(evaluate_directions))
+    evaluate.command("directions")(_with_setup(evaluate_directions, ("method", *marks)))
     evaluate.command()(paper)
     evaluate.command()(panel)
     app.add_typer(evaluate, name="evaluate")
@@ -64,9 +66,9 @@ def setup_options(
         str, typer.Option(help="Rows of the manifest to measure: choose on val, look at test once.")
     ] = "val",
     source: Annotated[list[str], typer.Option(help="Only rows with this source; repeatable.")] = [],  # noqa: B006
-    limit: Annotated[int, typer.Option(help="Most cases for each target.")] = 80,
+    limit: Annotated[int, typer.Option(min=1, help="Most cases for each target.")] = 80,
     seed: Annotated[int, typer.Option(help="Draws cases, noise and random weights.")] = 0,
-    batch: Annotated[int, typer.Option(help="Images that go through a network at once.")] = 8,
+    batch: Annotated[int, typer.Option(min=1, help="Images that go through a network at once.")] = 8,
 ) -> "Setup":
     """What every experiment shares."""
     from gifsplain.evaluate.config import CONTROLS, PAPER_METHODS, Setup
@@ -79,13 +81,15 @@ def setup_options(
     )  # fmt: skip
 
 
-def _with_setup(command: Callable[..., None]) -> Callable[..., None]:
-    """`command(setup, ...)` as a command that takes the options of `setup_options` and then its own."""
-    shared = inspect.signature(setup_options).parameters
+def _with_setup(command: Callable[..., None], without: Sequence[str]) -> Callable[..., None]:
+    """`command(setup, ...)` as a command that takes the options of `setup_options`, but those that it does not use, and its own."""
+    whole = inspect.signature(setup_options).parameters
+    shared = {name: parameter for name, parameter in whole.items() if name not in without}
+    fixed = {name: whole[name].default for name in without}
     own = {name: p for name, p in inspect.signature(command).parameters.items() if name != "setup"}
 
     def run(**options: Any) -> None:
-        setup = setup_options(**{name: options.pop(name) for name in shared})
+        setup = setup_options(**fixed, **{name: options.pop(name) for name in shared})
         command(setup, **options)
 
     merged = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*shared.values(), *own.values())]
@@ -134,7 +138,7 @@ def overlap(
 def randomisation(
     setup: "Setup",
     kind: Annotated[list[str], typer.Option(help="cascading, independent, smooth, efficient; repeatable.")] = [],  # noqa: B006
-    steps: Annotated[int, typer.Option(help="Depths at which maps are drawn again.")] = 10,
+    steps: Annotated[int, typer.Option(min=1, help="Depths at which maps are drawn again.")] = 10,
 ) -> None:
     """Do maps change when the classifier's layers get random weights? (figures 5 and H.1, and later corrections)."""
     from gifsplain.evaluate.randomisation import KINDS, RandomisationConfig
@@ -150,7 +154,8 @@ def robustness(setup: "Setup") -> None:
 
 
 def reconstruction(
-    setup: "Setup", images: Annotated[int, typer.Option(help="Most positives and most negatives a target.")] = 500
+    setup: "Setup",
+    images: Annotated[int, typer.Option(min=1, help="Most positives and most negatives a target.")] = 500,
 ) -> None:
     """Score of images and of their reconstructions (table K.1)."""
     from gifsplain.evaluate.reconstruction import ReconstructionConfig
@@ -160,21 +165,25 @@ def reconstruction(
 
 def models(
     setup: "Setup",
-    explained: Annotated[int, typer.Option(help="Most positives a target that are explained.")] = 40,
+    explained: Annotated[int, typer.Option(min=0, help="Most positives a target that are explained.")] = 40,
     everywhere: Annotated[
-        list[str], typer.Option(help="Rows for reconstruction and the probe of source: column=value; repeatable.")
-    ] = ["weights_ok=1"],  # noqa: B006
+        list[str],
+        typer.Option(
+            help="Rows for reconstruction and the probe of source: column=value; repeatable. "
+            "Default: weights_ok=1 where there is such a column, else all."
+        ),
+    ] = [],  # noqa: B006
 ) -> None:
     """Figures of a model card: AUC and reconstruction by group, probe of source, how many explanations reach."""
     from gifsplain.evaluate.model_figures import ModelFiguresConfig
 
-    _perform("models", ModelFiguresConfig(setup, explained, tuple(everywhere)))
+    _perform("models", ModelFiguresConfig(setup, explained, tuple(everywhere) or None))
 
 
 def sheets(
     setup: "Setup",
-    images: Annotated[int, typer.Option(help="Explanations for each target.")] = 40,
-    rows: Annotated[int, typer.Option(help="Explanations on one sheet.")] = 10,
+    images: Annotated[int, typer.Option(min=1, help="Explanations for each target.")] = 40,
+    rows: Annotated[int, typer.Option(min=1, help="Explanations on one sheet.")] = 10,
 ) -> None:
     """Contact sheets: image with marks, reconstruction, counterfactual, change and map, many cases to look at.
 
@@ -188,8 +197,10 @@ def sheets(
 
 def curves(
     setup: "Setup",
-    reach: Annotated[float, typer.Option(help="Largest strength on either side, in the method's unit.")] = 1.0,
-    points: Annotated[int, typer.Option(help="Strengths in between.")] = 41,
+    reach: Annotated[
+        float, typer.Option(help="Largest strength on either side, above 0: 1 is a root mean square of the latent.")
+    ] = 1.0,
+    points: Annotated[int, typer.Option(min=3, help="Strengths in all, evenly spread.")] = 41,
 ) -> None:
     """Score over strength for several classifiers on the same images (figure 3)."""
     from gifsplain.evaluate.curves import CurvesConfig
@@ -225,8 +236,8 @@ def shortcut(
     size: Annotated[float, typer.Option(help="Share of the image side.")] = 0.1,
     corner: Annotated[str, typer.Option(help="top-left, top-right, bottom-left or bottom-right.")] = "top-left",
     agreement: Annotated[list[float], typer.Option(help="Agreement of mark and label; repeatable.")] = [],  # noqa: B006
-    train_images: Annotated[int, typer.Option(help="Images that train each classifier.")] = 600,
-    side: Annotated[int, typer.Option(help="Small images of this side; 0 takes the autoencoder's size.")] = 0,
+    train_images: Annotated[int, typer.Option(min=2, help="Images that train each classifier.")] = 600,
+    side: Annotated[int, typer.Option(min=0, help="Small images of this side; 0 takes the autoencoder's size.")] = 0,
 ) -> None:
     """Plant a mark that agrees with the label, train on it, and ask every method where the decision comes from."""
     from gifsplain.cli.console import choice
@@ -241,7 +252,7 @@ def shortcut(
 
 
 def paper(
-    config: Annotated[Path, typer.Option(help="YAML file with `setup` and `experiments`; see docs/experiments.md.")],
+    config: Annotated[Path, typer.Option(help="YAML file with `setup` and `experiments`; examples/paper.yaml is one.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder; the file's own when left out.")] = None,
 ) -> None:
     """Run all experiments of a file and write one HTML report, with the published numbers beside ours."""

@@ -134,7 +134,9 @@ def analyse(
         ..., "--out", "--output", "-o", help="Folder for tables, figures, report.html and results.json."
     ),
     conditions: str = typer.Option(
-        "", help="Conditions in order, separated by commas; differences are later minus earlier."
+        "",
+        help="Conditions in order, separated by commas; differences are later minus earlier. "
+        "Rows of all other conditions are left out.",
     ),
     wilcoxon: Test = typer.Option(Test.NORMAL, help="Normal approximation with tie correction, or exact."),
     draws: int = typer.Option(2000, min=100, help="Bootstrap draws."),

@@ -67,23 +67,36 @@ def load_cases(setup: Setup, *, split: str | None = None) -> list[Case]:
     table = read_table(setup.manifest, ("path", "labels"))
     wanted = setup.split if split is None else split
     if "split" in table and wanted != "all":
-        table = table[table["split"] == wanted]
+        table = _only(table, "split", (wanted,), setup.manifest)
     if setup.sources:
         if "source" not in table:
             raise InputError(
                 f"{setup.manifest} has no column source to look for {', '.join(setup.sources)} in; leave it out"
             )
-        table = table[table["source"].isin(setup.sources)]
+        table = _only(table, "source", setup.sources, setup.manifest)
     for condition in setup.where:
-        column, _, value = condition.partition("=")
-        if column not in table:
+        column, equals, value = condition.partition("=")
+        if not equals or column not in table:
             raise InputError(f"where takes column=value with a column of {setup.manifest.name}, got {condition!r}")
-        table = table[table[column] == value]
+        table = _only(table, column, (value,), setup.manifest)
     if "view" in table:
         table = table[table["view"] != "L"]
     if table.empty:
-        raise InputError(f"{setup.manifest} has no rows for split {wanted!r} and sources {setup.sources or 'all'}")
+        raise InputError(f"{setup.manifest} has no rows for split {wanted!r} but side views")
     return [_case(row, setup.manifest.parent) for row in table.to_dict("records")]
+
+
+def _only(table: pd.DataFrame, column: str, values: Sequence[str], manifest: Path) -> pd.DataFrame:
+    """The rows with one of `values`; where there are none, the error lists what the rows have instead."""
+    found = table[table[column].isin(values)]
+    if found.empty:
+        there = sorted(set(table[column]))
+        listed = ", ".join(map(repr, there[:20])) + (f" and {len(there) - 20} more" if len(there) > 20 else "")
+        wanted = " or ".join(map(repr, values))
+        raise InputError(
+            f"{manifest} has no rows for {column} {wanted}; those that are left have {listed or 'nothing'}"
+        )
+    return found
 
 
 def _case(row: Mapping[Any, Any], root: Path) -> Case:
@@ -123,6 +136,9 @@ def _box(row: Mapping[Any, Any], path: Path) -> Box:
 
 def marked(setup: Setup, cases: Sequence[Case], target: str) -> list[Case]:
     """The cases in which an expert marked the target, each with its boxes or masks."""
+    for path in (setup.boxes, setup.masks):
+        if path is not None and not path.is_file():
+            raise InputError(f"{path}: expected a CSV file with experts' marks, there is none")
     names = LABELS_OF.get(target, (target,))
     boxes: dict[str, list[Box]] = {}
     if setup.box_file.is_file():

@@ -5,12 +5,15 @@ import hashlib
 import json
 import types
 import typing
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from gifsplain.errors import ConfigurationError, InputError, TargetError
+from gifsplain.explain.methods import refuse_unknown
 from gifsplain.explain.run import target_index
 from gifsplain.explain.settings import Settings
 from gifsplain.models.load import load_models
@@ -60,6 +63,9 @@ class Setup:
             raise InputError(f"method_limits names {', '.join(unknown)}, which methods does not")
         if not self.classifiers or not self.methods:
             raise InputError("at least one classifier and one method are needed, got none")
+        refuse_unknown(*self.methods)
+        refuse_repeated("classifiers", self.classifiers)
+        refuse_repeated("methods", self.methods)
 
     @property
     def box_file(self) -> Path:
@@ -104,6 +110,16 @@ class Setup:
                 raise errors[0]
             names += found
         return dataclasses.replace(self, targets=tuple(dict.fromkeys(names))), pairs
+
+
+def refuse_repeated(what: str, names: Sequence[str]) -> None:
+    """Refuse names that stand twice: their rows would count twice.
+
+    Raises:
+        InputError: Names them.
+    """
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise InputError(f"{what} must differ, got {', '.join(twice)} twice")
 
 
 def plain(value: Any) -> Any:
@@ -159,4 +175,13 @@ def _value(hint: Any, value: Any, place: str) -> Any:
         return tuple(value)
     if isinstance(hint, type) and issubclass(hint, Path | Enum):
         return hint(value)
+    return _plain_value(hint, value, place)
+
+
+def _plain_value(hint: Any, value: Any, place: str) -> Any:
+    """`value` where it is of the kind that `hint` names; a whole number is a number, yes and no are none."""
+    kinds: dict[Any, tuple[type, ...]] = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}
+    if hint in kinds and (not isinstance(value, kinds[hint]) or (hint is not bool and isinstance(value, bool))):
+        names = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+        raise ConfigurationError(f"{place} must be {names[hint]}, got {value!r}")
     return value

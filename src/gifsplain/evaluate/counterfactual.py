@@ -12,7 +12,7 @@ from torch import Tensor
 from gifsplain.evaluate import bootstrap, cases, parts, perceptual, quality
 from gifsplain.evaluate.config import Setup
 from gifsplain.evaluate.layers import autoencoder_features, classifier_features
-from gifsplain.evaluate.store import Drawn, Store
+from gifsplain.evaluate.store import Drawn, Store, fits_of
 from gifsplain.explain import attribution
 from gifsplain.explain.attribution import native_zero
 from gifsplain.models.identity import identity, pair_identity
@@ -61,7 +61,8 @@ def run(config: CounterfactualConfig, progress: parts.Progress | None = None) ->
         if setup.reaches(method, rank)
     ]
     cases.refuse_none(setup, units)
-    parts.claim(folder, config, [*weights, *map(identity, others.values())])
+    fits = fits_of(pairs.values(), setup.methods)
+    parts.claim(folder, config, [*weights, *map(identity, others.values())], fits)
 
     def compute(group: Sequence[parts.Unit]) -> list[list[parts.Row]]:
         return _rows(config, pairs[group[0].group[0]], others, group)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from gifsplain.evaluate import cases, parts
 from gifsplain.evaluate.config import Setup
+from gifsplain.evaluate.store import fits_of
 from gifsplain.explain.methods import explain_with
 from gifsplain.models.identity import pair_identity
 
@@ -39,7 +40,8 @@ def run(config: CurvesConfig, progress: parts.Progress | None = None) -> pd.Data
     ]
     cases.refuse_none(setup, units)
     folder = setup.out / "curves"
-    parts.claim(folder, config, [pair_identity(pair) for pair in pairs.values()])
+    weights = [pair_identity(pair) for pair in pairs.values()]
+    parts.claim(folder, config, weights, fits_of(pairs.values(), (config.method,)))
 
     def compute(group: Sequence[parts.Unit]) -> list[list[parts.Row]]:
         """Rows of some cases of one group."""

@@ -20,6 +20,7 @@ from gifsplain.evaluate import bootstrap, cases, parts, quality
 from gifsplain.evaluate.config import Setup
 from gifsplain.evaluate.discrimination import auc
 from gifsplain.evaluate.layers import classifier_features
+from gifsplain.evaluate.store import fits_of
 from gifsplain.explain.methods import AUTO, explain_with
 from gifsplain.models.identity import identity
 from gifsplain.models.protocols import Pair
@@ -41,8 +42,9 @@ class ModelFiguresConfig:
     setup: Setup
     explained: int = 40
     """Most positives a target that are explained."""
-    everywhere: tuple[str, ...] = ("weights_ok=1",)
-    """Conditions on the manifest's columns for reconstruction and the probe of source."""
+    everywhere: tuple[str, ...] | None = None
+    """Conditions on the manifest's columns for reconstruction and the probe of source; None: `weights_ok=1` where the
+    manifest has that column, else every row."""
     visible: float = VISIBLE
     methods: tuple[str, ...] = ("latentshift", "latentshift-steps")
     """Methods with which positives are explained."""
@@ -54,16 +56,17 @@ def run(config: ModelFiguresConfig, progress: parts.Progress | None = None) -> t
     if len(setup.classifiers) != 1:
         raise InputError(f"evaluate models measures one pair at a time, got {len(setup.classifiers)} classifiers")
     setup, pairs = setup.opened()
-    config, pair = replace(config, setup=setup), pairs[setup.classifiers[0]]
+    config, pair = replace(config, setup=setup, everywhere=_conditions(config)), pairs[setup.classifiers[0]]
     folder = setup.out / "models"
     if pair.classifier.card.meaning is ScoreMeaning.LOGIT:
         raise InputError(
             f"expected scores that are probabilities, {pair.classifier.card.name} gives logits; wrap it with "
             "meaning=ScoreMeaning.PROBABILITY, which puts a sigmoid behind them"
         )
-    parts.claim(folder, config, [identity(pair.classifier), identity(pair.autoencoder)])
+    weights = [identity(pair.classifier), identity(pair.autoencoder)]
+    parts.claim(folder, config, weights, fits_of([pair], config.methods))
     own = cases.load_cases(setup)
-    pool = cases.load_cases(replace(setup, sources=(), where=(*setup.where, *config.everywhere)))
+    pool = cases.load_cases(replace(setup, sources=(), where=(*setup.where, *_conditions(config))))
     known = {case.key for case in own}
     everything = [*own, *(case for case in pool if case.key not in known)]
     units = [parts.Unit(("images",), case.key, case) for case in everything]
@@ -76,6 +79,12 @@ def run(config: ModelFiguresConfig, progress: parts.Progress | None = None) -> t
     rows["measured"] = rows["case"].isin(known)
     explained = _explain_positives(config, pair, own, rows, progress)
     return rows, with_auto(explained)
+
+
+def _conditions(config: ModelFiguresConfig) -> tuple[str, ...]:
+    if config.everywhere is not None:
+        return config.everywhere
+    return ("weights_ok=1",) if "weights_ok" in cases.read_table(config.setup.manifest, ("path",)) else ()
 
 
 def _image_rows(pair: Pair, group: Sequence[parts.Unit]) -> list[list[parts.Row]]:

@@ -63,7 +63,7 @@ class Parts:
         return self.frame
 
 
-def claim(folder: Path, config: object, models: Sequence[str] = ()) -> None:
+def claim(folder: Path, config: object, models: Sequence[str] = (), fits: Sequence[str] = ()) -> None:
     """Make `folder` belong to `config`, or check that it does already.
 
     `config.json` also lists the versions of gifsplain and torch that worked on it: going on with others is said in the log,
@@ -74,25 +74,29 @@ def claim(folder: Path, config: object, models: Sequence[str] = ()) -> None:
         config: Any frozen dataclass.
         models: Identities of the models, so that new weights do not continue old results; empty for one that cannot be
             told from another (`models.identity`).
+        fits: Checksums of the fits that directions come from (`store.fits_of`).
 
     Raises:
         ConfigurationError: When the folder was begun with something else, or nothing tells whether it was.
     """
-    described = {"config": plain(config), "models": list(models), "hash": digest([plain(config), list(models)])}
+    described = {"config": plain(config), "models": list(models)} | ({"fits": list(fits)} if fits else {})
+    described["hash"] = digest(list(described.values()))
     path, now = folder / "config.json", {name: record.versions()[name] for name in ("gifsplain", "torch")}
     if not path.exists():
         write_text(path, _json({**described, "versions": [now]}))
         return
     found = json.loads(path.read_text(encoding="utf-8"))
     if found.get("hash") != described["hash"]:
-        differing = _differences(found.get("config", {}), described["config"]) or "the models' weights"
+        differing = _differences(found.get("config", {}), described["config"])
+        weights = "the models' weights" if found.get("models") != list(models) else "the fits of directions"
         raise ConfigurationError(
-            f"{folder} holds results of another configuration ({differing} differ); choose another --out or remove it"
+            f"{folder} holds results of another configuration ({differing or weights} differ); choose another --output or "
+            "remove it"
         )
     if not all(models):
         raise ConfigurationError(
             f"{folder} holds results, and a model without checksum and network cannot be told from the one that made them; "
-            "choose another --out or remove it, or wrap the model's nn.Module with models.wrap"
+            "choose another --output or remove it, or wrap the model's nn.Module with models.wrap"
         )
     before = found.get("versions", [dict.fromkeys(now, "unknown")])
     if now not in before:

@@ -9,10 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gifsplain.errors import InputError
 from gifsplain.evaluate import cases, correlation, parts
-from gifsplain.evaluate.config import Setup
+from gifsplain.evaluate.config import Setup, refuse_repeated
 from gifsplain.evaluate.layers import Layer, layers_in_order, randomised
 from gifsplain.evaluate.maps import maps_of
+from gifsplain.evaluate.store import fits_of
 from gifsplain.explain.attribution import network_of
 from gifsplain.models.identity import pair_identity
 from gifsplain.models.protocols import Pair
@@ -36,6 +38,13 @@ class RandomisationConfig:
     frames: int = 7
     """Frames of a sweep here; the map of a sweep changes little with more."""
 
+    def __post_init__(self) -> None:
+        if unknown := [kind for kind in self.kinds if kind not in KINDS]:
+            raise InputError(f"kinds must be among {', '.join(KINDS)}, got {', '.join(unknown)}")
+        refuse_repeated("kinds", self.kinds)
+        if not self.kinds or self.steps < 1:
+            raise InputError(f"kinds and steps must be 1 or more, got {len(self.kinds)} and {self.steps}")
+
 
 def run(config: RandomisationConfig, progress: parts.Progress | None = None) -> pd.DataFrame:
     """One row for each case, method, kind and depth, with `similarity`: Spearman of absolute maps.
@@ -54,7 +63,8 @@ def run(config: RandomisationConfig, progress: parts.Progress | None = None) -> 
     ]
     cases.refuse_none(setup, units)
     folder = setup.out / "randomisation"
-    parts.claim(folder, config, [pair_identity(pair) for pair in pairs.values()])
+    weights = [pair_identity(pair) for pair in pairs.values()]
+    parts.claim(folder, config, weights, fits_of(pairs.values(), setup.methods))
 
     def compute(group: Sequence[parts.Unit]) -> list[list[parts.Row]]:
         return _rows(config, pairs[group[0].group[0]], group)

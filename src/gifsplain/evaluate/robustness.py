@@ -11,7 +11,7 @@ from torchvision.transforms.functional import gaussian_blur
 from gifsplain.evaluate import cases, correlation, overlap, parts
 from gifsplain.evaluate.config import Setup
 from gifsplain.evaluate.maps import maps_of
-from gifsplain.evaluate.store import Store, maps_as_tensor
+from gifsplain.evaluate.store import Store, fits_of, maps_as_tensor
 from gifsplain.models.identity import pair_identity
 from gifsplain.models.protocols import Pair
 from gifsplain.types import Images
@@ -60,7 +60,8 @@ def run(config: RobustnessConfig, progress: parts.Progress | None = None) -> pd.
     ]
     cases.refuse_none(setup, units, "with an expert's mark")
     folder = setup.out / "robustness"
-    parts.claim(folder, config, [pair_identity(pair) for pair in pairs.values()])
+    weights = [pair_identity(pair) for pair in pairs.values()]
+    parts.claim(folder, config, weights, fits_of(pairs.values(), setup.methods))
 
     def compute(group: Sequence[parts.Unit]) -> list[list[parts.Row]]:
         return _rows(config, pairs[group[0].group[0]], group)

@@ -123,7 +123,7 @@ def _data(config: ShortcutConfig, card: ModelCard, split: str, each: int) -> _Da
     ]  # fmt: skip
     labels = np.array([case.has(config.target) for case in chosen])
     if labels.all() or not labels.any():
-        raise InputError(f"{split} needs cases with and without {config.target}; choose another --target")
+        raise InputError(f"{split} needs cases with and without {config.target}; choose another --finding")
     return _Data(chosen, cases.load_pictures(chosen, card), labels)
 
 

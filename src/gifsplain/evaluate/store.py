@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -52,7 +52,7 @@ class Store:
     def _paths(self, pair: Pair, method: str, images: Images, target: str, settings: Settings) -> list[Path]:
         cards = (pair.classifier.card, pair.autoencoder.card)
         decided = plain(replace(settings, batch=1)) if method not in attribution.MAPS else None
-        more: list[str] = [fits.load(pair).sha256] if method.removesuffix("-subset") in fits.METHODS else []
+        more = fits_of([pair], [method])
         more += ["with its start"] if decided and settings.policy == "paper-2021" else []  # older files lack it
         key = [[card.sha256 for card in cards], method, target, decided, *more]
         return [self.folder / f"{digest([*key, _bytes_of(image)])}.safetensors" for image in images]
@@ -88,6 +88,17 @@ class Store:
         paths = self._paths(pair, method, images, target, settings)
         found = _through(paths, compute, _save_sweep, _load_sweep, keep=_known(pair))
         return [replace(one, picture=picture) for one, picture in zip(found, pictures, strict=True)]
+
+
+def fits_of(pairs: Iterable[Pair], methods: Sequence[str]) -> list[str]:
+    """Checksums of the fits behind those of `methods` that take directions from one; empty when none does.
+
+    Raises:
+        WeightsError: When such a method is asked for and a pair was never fitted.
+    """
+    if not any(method.removesuffix("-subset") in fits.METHODS for method in methods):
+        return []
+    return [fits.load(pair).sha256 for pair in pairs]
 
 
 def _known(pair: Pair) -> bool:

@@ -55,7 +55,10 @@ class Settings:
             "drop must be 0 or more": (0 <= self.drop < math.inf, self.drop),
             "rise must be 0 or more": (0 <= self.rise < math.inf, self.rise),
             "frames must be 2 or more": (self.frames is None or self.frames >= 2, self.frames),
-            "frames must be 3 or more where both sides are shown": (self.frames != 2 or not self._two_sided, self.frames),
+            "frames must be 3 or more where both sides are shown": (
+                self.frames != 2 or not self._two_sided,
+                self.frames,
+            ),
             "tolerance must be above 0": (self.tolerance > 0, self.tolerance),
             "batch must be 1 or more": (self.batch >= 1, self.batch),
             f"precision must be one of {', '.join(PRECISIONS)}": (self.precision in PRECISIONS, self.precision),
