@@ -5,6 +5,7 @@ import queue
 import re
 import shutil
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -226,6 +227,25 @@ def test_a_picture_that_cannot_be_written_fails_its_case(job: Job, monkeypatch: 
     outcome = run(replace(job, outputs=Outputs(("map",))))
     assert (outcome.rows, outcome.failures) == (12, 2)
     assert set(read_errors(job.folder).reason) == {"no space left on device"}
+
+
+def test_a_stopped_run_draws_no_more_pictures(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, over = list[str](), threading.Event()
+
+    def slow(*values: Any, **more: Any) -> None:
+        begun.append(values[0].case)
+        over.wait(60)
+        time.sleep(0.2)
+
+    def stopped(*_: Any) -> None:
+        over.set()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(worker_module, "write_explanation", slow)
+    monkeypatch.setattr(worker_module.Worker, "_commit", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run(replace(job, outputs=Outputs(("map",)), part=3))
+    assert 0 < len(begun) <= 2 * job.encoders  # of 14 that were handed over
 
 
 @pytest.mark.parametrize("stop", [1, 2])

@@ -1,6 +1,7 @@
 """The program on real files, with models of a user's own so that it is quick; where a process is not the point, in this one."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -158,6 +159,8 @@ def test_a_folder_with_bad_files_gives_the_good_ones_and_a_table(folder: Path, p
             2,
             "must lie in [0, 1] for probabilities, got 2.0",
         ),
+        (["serve", "--classifier", "nose"], 3, "no classifier is called 'nose'"),
+        (["serve", "--autoencoder", "nose"], 3, "no autoencoder is called 'nose'"),
         (["batch", "in", "-o", "run", *OWN], 2, "name one with --targets"),
         (["batch", "in", "-o", "in/a.png", "-t", "left", *OWN], 2, "in/a.png: File exists; check the place"),
     ],
@@ -170,6 +173,46 @@ def test_an_error_is_one_line_with_a_remedy(
     assert words in " ".join(done.stderr.split())  # usage errors are boxed and wrapped
     assert "Traceback" not in done.stderr
     assert not (folder / "run").exists()
+
+
+def test_batch_says_why_cases_failed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from gifsplain.cli import batch as command
+    from gifsplain.cli import main
+
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "my_models", raising=False)
+    monkeypatch.setattr(command, "SHOWN", 2)
+    with pytest.raises(SystemExit) as ended:
+        main(["batch", "in", "-o", "run", "-t", "left", "--no-media", *OWN])
+    sys.modules.pop("my_models", None)
+    lines = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 1
+    assert lines[1].startswith("constant") and "every pixel has the same value" in lines[1]
+    assert lines[2].startswith("empty") and lines[3].startswith("and 1 more: see run/errors")
+
+
+def test_a_name_that_is_no_utf8_is_written_down(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from gifsplain.cli import main
+
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "my_models", raising=False)
+    (folder / "old").mkdir()
+    try:
+        Path(os.fsdecode(b"old/b\xe4r.png")).write_bytes((folder / "in" / "a.png").read_bytes())
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 only")
+    with pytest.raises(SystemExit) as ended:
+        main(["explain", "old", "-t", "left", "-o", "out", "--format", "report,json", *OWN])
+    sys.modules.pop("my_models", None)
+    assert ended.value.code == 0, capsys.readouterr().err
+    record = json.loads((folder / "out" / "br" / "left" / "explanation.json").read_text())
+    assert record["picture"]["name"] == "b\ufffdr"
 
 
 def test_a_program_ends_with_its_code(folder: Path) -> None:

@@ -215,6 +215,8 @@ def _process(job: Job, share: Shard, messages: Any, environment: dict[str, str],
         with store.claim(share):
             clock = work(job, pair, store, share, lambda cases: messages.put(("cases", cases)))
         messages.put(("clock", clock.values()))
+    except KeyboardInterrupt as stop:  # Ctrl-C reaches the parent too, which says so
+        raise SystemExit(TOLD) from stop
     except GifsplainError as error:
         messages.put(("error", str(error)))
         raise SystemExit(TOLD) from error

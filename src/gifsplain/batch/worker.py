@@ -80,14 +80,19 @@ class Worker:
         waiting: deque[_Open] = deque()
         with ThreadPoolExecutor(self.job.readers) as readers, ThreadPoolExecutor(self.job.encoders) as encoders:
             groups = self._read_ahead(parts, readers)
-            for part in parts:
-                waiting.append(self._compute(part, groups, encoders))
-                while len(waiting) > 2:
+            try:
+                for part in parts:
+                    waiting.append(self._compute(part, groups, encoders))
+                    while len(waiting) > 2:
+                        self._commit(waiting.popleft())
+                    if self._is_broken:
+                        break
+                while waiting:
                     self._commit(waiting.popleft())
-                if self._is_broken:
-                    break
-            while waiting:
-                self._commit(waiting.popleft())
+            except BaseException:  # Ctrl-C ends at once: nothing of parts that are not committed is drawn any more
+                for pool in (readers, encoders):
+                    pool.shutdown(wait=False, cancel_futures=True)
+                raise
         self.clock.total += time.perf_counter() - started
         self.clock.cpu += time.process_time() - before
         self.clock.peak_megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

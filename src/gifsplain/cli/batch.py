@@ -16,6 +16,9 @@ from gifsplain.cli.explain import (
     WindowOption,
 )
 
+SHOWN = 10
+"""Failures that are printed."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the program."""
@@ -78,6 +81,7 @@ def batch(
     from gifsplain.cli import console
     from gifsplain.explain.settings import Settings
     from gifsplain.io.manifest import find_cases
+    from gifsplain.io.run_folder import read_errors
 
     settings = Settings(
         drop=drop, rise=rise, frames=frames, policy=console.choice(policy, "policy"), batch=batch_size, seed=seed,
@@ -107,4 +111,8 @@ def batch(
             f"worker: {clock['rows']:.0f} rows in {clock['total']:.1f} s, computing {clock['utilisation']:.0%} of it"
         )
     if outcome.failures:
+        failed = read_errors(output)[["case", "target", "reason"]]
+        console.table([("case", "target", "why it failed"), *failed.head(SHOWN).itertuples(index=False)], err=True)
+        if len(failed) > SHOWN:
+            typer.echo(f"and {len(failed) - SHOWN} more: see {output / 'errors'} or {summary}", err=True)
         raise typer.Exit(1)

@@ -23,7 +23,11 @@ def serve(
     from gifsplain.explorer.app import create_app
     from gifsplain.explorer.server import run
     from gifsplain.explorer.service import Explorer
+    from gifsplain.models.load import load
 
+    for kind, names in (("classifier", classifier), ("autoencoder", autoencoder)):
+        for name in names:
+            load(name, kind)  # a name that is none is said here, not in the browser
     app = create_app(Explorer(classifiers=classifier, autoencoders=autoencoder, device=device))
     run(app, port, ready=lambda address: _tell(address, open_page))
 

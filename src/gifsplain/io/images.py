@@ -1,6 +1,7 @@
 """Any image file to a `Picture`: the content decides what it is, one clear error says why it cannot be used."""
 
 import io
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -71,7 +72,10 @@ def load_bytes(content: bytes, name: str, *, window: int | str | None = None, co
 
 
 def picture_name(path: str | Path) -> str:
-    """The file's name without its suffix; a DICOM file named by its UID keeps its last number."""
+    """The file's name without its suffix; a DICOM file named by its UID keeps its last number.
+
+    Bytes that are no UTF-8, as in names from old archives, become the replacement character: records are text.
+    """
     path = Path(path)
     return files.utf8(path.stem if path.suffix.lower() in SUFFIXES else path.name)
 
