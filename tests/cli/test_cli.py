@@ -159,6 +159,7 @@ def test_a_folder_with_bad_files_gives_the_good_ones_and_a_table(folder: Path, p
             2,
             "must lie in [0, 1] for probabilities, got 2.0",
         ),
+        (["explain", "in/a.png", "-t", "left", "--keep-identity", *OWN], 2, "give --dicom-out too"),
         (["serve", "--classifier", "nose"], 3, "no classifier is called 'nose'"),
         (["serve", "--autoencoder", "nose"], 3, "no autoencoder is called 'nose'"),
         (["batch", "in", "-o", "run", *OWN], 2, "name one with --targets"),

@@ -22,7 +22,7 @@ groups.register(app)
 def options(
     debug: bool = typer.Option(False, "--debug", help="Show the whole traceback of an error."),
 ) -> None:
-    """Exit codes: 0 all well; 1 some cases failed (a table names them); 2 wrong usage or input; 3 models or weights; 130 interrupted."""
+    """Exit codes: 0 all well; 1 some cases failed (a table names them), or nobody reads the output; 2 wrong usage or input; 3 models or weights; 130 interrupted."""
     groups.state.debug = debug
 
 

@@ -86,10 +86,13 @@ def explain(
     """
     from gifsplain.batch.files import Output, Reading, explain_files
     from gifsplain.cli import console
+    from gifsplain.errors import InputError
     from gifsplain.explain.settings import Settings
     from gifsplain.io.manifest import find_cases
     from gifsplain.models.load import load_models
 
+    if keep_identity and not dicom_out:
+        raise InputError("--keep-identity is about DICOM outputs and does nothing alone; give --dicom-out too")
     settings = Settings(
         drop=drop, rise=rise, frames=frames, policy=console.choice(policy, "policy"),
         composition=console.composition("residual" if native else compose), map=map, seed=seed,

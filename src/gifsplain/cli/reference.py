@@ -13,8 +13,8 @@ HEAD = """# Command line
 
 Written by `python -m gifsplain.cli.reference docs/command-line.md`, checked by `make docs`; do not edit.
 
-Exit codes: 0 all well; 1 some cases failed (a table names them); 2 wrong usage or input; 3 models or weights;
-130 interrupted. Errors are one line with a remedy; `gifsplain --debug COMMAND` shows the traceback.
+Exit codes: 0 all well; 1 some cases failed (a table names them), or the output was closed (`| head`); 2 wrong usage or
+input, or a place that cannot be written; 3 models or weights; 130 interrupted. Errors are one line with a remedy; `gifsplain --debug COMMAND` shows the traceback.
 """
 
 

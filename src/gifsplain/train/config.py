@@ -55,12 +55,17 @@ def from_dict(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
     defaults = _part_defaults(cls)
     full = {key: _over(defaults.get(key), value) for key, value in values.items()}
     found = {key: _convert(hints[key], value, f"{prefix}{key}") for key, value in full.items()}
-    try:
-        return cls(**found)
-    except TypeError as error:
-        raise ConfigurationError(
-            f"{cls.__name__}{f' under {where!r}' if where else ''} is incomplete: {error}"
-        ) from error
+    missing = [name for name in _required(cls) if name not in found]
+    if missing:
+        place = f" under {where!r}" if where else ""
+        raise ConfigurationError(f"{cls.__name__}{place} is incomplete: give {', '.join(map(repr, missing))}")
+    return cls(**found)
+
+
+def _required(cls: type[Any]) -> list[str]:
+    """Fields without a default."""
+    absent = dataclasses.MISSING
+    return [f.name for f in dataclasses.fields(cls) if f.init and f.default is absent and f.default_factory is absent]
 
 
 def to_dict(config: Any) -> dict[str, Any]:

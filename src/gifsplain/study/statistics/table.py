@@ -91,7 +91,7 @@ def from_text(
             f"add {', '.join(missing)}"
         )
     if raw.empty:
-        raise InputError("expected at least one row of answers, got an empty table; export the study again")
+        raise InputError("expected at least one row of answers, got none; wait until readers have answered")
     raw = raw.map(lambda value: str(value).strip()).reset_index(drop=True)
     problems = sorted(set(_problems(raw, questions, points, partial)))
     if problems:
