@@ -112,7 +112,7 @@ def test_a_slip_is_refused_before_anything_is_written(
     assert groups.run(app, given) == 2
     shown = " ".join(capsys.readouterr().err.replace("\u2502", " ").split())  # usage errors are boxed and wrapped
     assert words in shown
-    assert not (setup.out / name / "parts").exists()
+    assert not setup.out.exists()
 
 
 @pytest.mark.parametrize(

@@ -114,3 +114,10 @@ def test_row_order_does_not_matter() -> None:
     frame = answers(1, cases=24)
     mixed = frame.sample(frac=1, random_state=3)
     assert from_text(frame).conditions == from_text(mixed).conditions
+
+
+def test_no_answers_yet_is_said_so(tmp_path: Path) -> None:
+    path = tmp_path / "answers.csv"
+    path.write_text("reader,read,case,target,truth,condition,confidence,feature\n")
+    with pytest.raises(InputError, match="wait until readers have answered"):
+        read_csv(path)

@@ -63,10 +63,10 @@ def run(config: ModelFiguresConfig, progress: parts.Progress | None = None) -> t
             f"expected scores that are probabilities, {pair.classifier.card.name} gives logits; wrap it with "
             "meaning=ScoreMeaning.PROBABILITY, which puts a sigmoid behind them"
         )
-    weights = [identity(pair.classifier), identity(pair.autoencoder)]
-    parts.claim(folder, config, weights, fits_of([pair], config.methods))
     own = cases.load_cases(setup)
     pool = cases.load_cases(replace(setup, sources=(), where=(*setup.where, *_conditions(config))))
+    weights = [identity(pair.classifier), identity(pair.autoencoder)]
+    parts.claim(folder, config, weights, fits_of([pair], config.methods))
     known = {case.key for case in own}
     everything = [*own, *(case for case in pool if case.key not in known)]
     units = [parts.Unit(("images",), case.key, case) for case in everything]
