@@ -67,7 +67,10 @@ class Settings:
                 self.policy == "exact" or self.policy in POLICIES,
                 self.policy,
             ),
-            "composition must be a gifsplain.Composition": (isinstance(self.composition, Composition), self.composition),
+            "composition must be a gifsplain.Composition": (
+                isinstance(self.composition, Composition),
+                self.composition,
+            ),
             f"map must be one of {', '.join(MAPS)}": (self.map is None or self.map in MAPS, self.map),
             "strengths must be (lowest <= 0, highest >= 0) and not both 0": (
                 self.strengths is None or (self.strengths[0] <= 0 <= self.strengths[1] and self.strengths != (0, 0)),

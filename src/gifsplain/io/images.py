@@ -1,7 +1,6 @@
 """Any image file to a `Picture`: the content decides what it is, one clear error says why it cannot be used."""
 
 import io
-import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
