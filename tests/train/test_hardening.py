@@ -401,12 +401,18 @@ def test_a_teacher_may_know_more(judge: Classifier, tmp_path: Path) -> None:
     torch.manual_seed(3)
     config = ClassifierConfig(targets=("Spot", "Other", "Big"), backbone="small", size=SIZE, width=4)
     teacher = build_classifier(config).eval()
-    trained.save(tmp_path, "classifier", teacher, config.to_dict(), {"name": "wide", "kind": "classifier"})
+    trained.save(
+        tmp_path,
+        "classifier",
+        teacher,
+        config.to_dict(),
+        {"name": "wide", "kind": "classifier", "size": SIZE, "channels": 1},
+    )
     images = torch.rand(2, 1, SIZE, SIZE)
     taught = make(Hardening(teachers=(str(tmp_path),), imitation=1.0), judge).imitated(images)
     torch.testing.assert_close(taught, teacher.raw_logits(images).detach()[:, [2, 0]], atol=1e-5, rtol=1e-4)
     other = build_classifier(replace(config, targets=("Spot", "Other"))).eval()
-    trained.save(tmp_path, "classifier", other, other.config.to_dict(), {"name": "narrow", "kind": "classifier"})
+    trained.save(tmp_path, "classifier", other, other.config.to_dict(), {"name": "narrow", "size": SIZE, "channels": 1})
     with pytest.raises(ConfigurationError, match=r"teacher .* knows .*, expected \['Big'\] as well"):
         make(Hardening(teachers=(str(tmp_path),), imitation=1.0), judge)
 

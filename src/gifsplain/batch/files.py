@@ -3,17 +3,20 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gifsplain.errors import GifsplainError, InputError
 from gifsplain.explain.methods import explain_with, refuse_unusable
 from gifsplain.explain.settings import Settings
-from gifsplain.io.dicom_study import Study, remove_written
 from gifsplain.io.files import require_writable
 from gifsplain.io.grey import Colour
 from gifsplain.io.manifest import Case, load_all
 from gifsplain.models.protocols import Pair
 from gifsplain.render.directory import STANDARD, refuse_unknown, write_explanation
 from gifsplain.types import Explanation, Picture
+
+if TYPE_CHECKING:
+    from gifsplain.io.dicom_study import Study
 
 
 @dataclass(frozen=True)
@@ -88,13 +91,15 @@ def explain_files(
             yield Done(case, error=InputError(f"expected a place that can be written and has room, got {error}"))
 
 
-def _study(case: Case, picture: Picture, output: Output) -> Study:
+def _study(case: Case, picture: Picture, output: Output) -> "Study":
     """One study for all targets of a case: the source's own where it is DICOM."""
+    from gifsplain.io.dicom_study import Study  # pydicom takes a second to load
+
     is_dicom = picture.provenance.format.startswith("DICOM")
     return Study.of(case.path if is_dicom else None, keep_identity=output.keep_identity)
 
 
-def write(explanation: Explanation, output: Output, study: Study | None = None) -> Path:
+def write(explanation: Explanation, output: Output, study: "Study | None" = None) -> Path:
     """Write one explanation in all wanted forms and return its folder; DICOM too when a study is given.
 
     DICOM objects of an earlier run do not stay beside an explanation that they do not belong to.
@@ -102,13 +107,20 @@ def write(explanation: Explanation, output: Output, study: Study | None = None) 
     folder = write_explanation(
         explanation, output.folder, formats=output.formats, arrays=output.arrays, native=output.native
     )
-    remove_written(folder)
+    if any(folder.glob("*.dcm")):
+        _remove_dicom(folder)
     if study is not None:
         from gifsplain.io import dicom_out  # highdicom takes a second to load
 
         try:
             dicom_out.write_dicom(dicom_out.Derived.of(explanation), folder, study)
         except BaseException:
-            remove_written(folder)  # some of the objects are no study
+            _remove_dicom(folder)  # some of the objects are no study
             raise
     return folder
+
+
+def _remove_dicom(folder: Path) -> None:
+    from gifsplain.io.dicom_study import remove_written
+
+    remove_written(folder)

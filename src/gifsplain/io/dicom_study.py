@@ -18,7 +18,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
 from gifsplain.errors import DicomError, InputError
-from gifsplain.io.dicom_in import is_dicom
+from gifsplain.io.dicom_magic import is_dicom
 
 SOFTWARE = "gifsplain"
 WRITTEN = ("cine.dcm", "overlay.dcm", "image.dcm", "segmentation.dcm")

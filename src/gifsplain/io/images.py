@@ -11,7 +11,8 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from gifsplain.errors import InputError
-from gifsplain.io import dicom_in, files
+from gifsplain.io import files
+from gifsplain.io.dicom_magic import is_dicom
 from gifsplain.io.grey import Colour, Stored, finish, to_grey, unit_range
 from gifsplain.types import Picture, Provenance
 
@@ -50,7 +51,9 @@ def load_bytes(content: bytes, name: str, *, window: int | str | None = None, co
         raise InputError(f"{name}: expected an image, the file is empty")
     if len(content) > MAX_BYTES:
         raise InputError(f"{name}: expected at most {MAX_BYTES:,} bytes, got {len(content):,}; convert it first")
-    if dicom_in.is_dicom(content):
+    if is_dicom(content):
+        from gifsplain.io import dicom_in  # pydicom takes a second to load
+
         limits = dicom_in.Request(window=window, colour=colour, max_pixels=MAX_PIXELS)
         return dicom_in.load_dicom(content, name, limits)
     stored = _decode(content, name)
@@ -73,7 +76,7 @@ def load_bytes(content: bytes, name: str, *, window: int | str | None = None, co
 def picture_name(path: str | Path) -> str:
     """The file's name without its suffix; a DICOM file named by its UID keeps its last number.
 
-    Bytes that are no UTF-8, as in names from old archives, become the replacement character: records are text.
+    Bytes that are no UTF-8, as in names from old archives, become question marks: records are text.
     """
     path = Path(path)
     return files.utf8(path.stem if path.suffix.lower() in SUFFIXES else path.name)

@@ -12,7 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from gifsplain.errors import InputError
-from gifsplain.io import dicom_in
+from gifsplain.io.dicom_magic import is_dicom
 from gifsplain.io.files import safe_name, unique_names
 from gifsplain.io.grey import Colour
 from gifsplain.io.images import SUFFIXES, load_image, picture_name
@@ -252,7 +252,7 @@ def _is_bare_dicom(path: Path) -> bool:
         if not path.is_file():  # which raises too, where a link leads to a folder that may not be entered
             return False
         with path.open("rb") as stream:
-            return dicom_in.is_dicom(stream.read(132))
+            return is_dicom(stream.read(132))
     except OSError:
         return False
 

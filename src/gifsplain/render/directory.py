@@ -1,6 +1,7 @@
 """The folder of a finished explanation: DIR/case/target/ with every output, complete or not there at all."""
 
 import secrets
+import stat
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -122,13 +123,21 @@ def is_made(explanation: Explanation, kind: str) -> bool:
     return explanation.has_sweep or kind not in _SWEEP_ONLY
 
 
+def _is_other(path: Path) -> bool:
+    """Whether something is there that is no folder; asked once, as another process may be exchanging it."""
+    try:
+        return not stat.S_ISDIR(path.lstat().st_mode)
+    except FileNotFoundError:
+        return False
+
+
 def _swap(made: Path, final: Path) -> None:
     """Put `made` in the place of `final`; what is not ours in the old folder moves along.
 
     Of several processes that write the same place the last one stays; nobody's own files are lost.
     """
     for _ in range(_TRIES):
-        if final.is_symlink() or (final.exists() and not final.is_dir()):
+        if _is_other(final):
             raise InputError(f"expected a folder or nothing at {final}, found a file or a link; move it away")
         old = made.parent / f"old-{secrets.token_hex(4)}"
         with suppress(FileNotFoundError):  # there is none, or another process has just taken it away
