@@ -31,7 +31,9 @@ def densenet() -> torch.nn.Module:
     return xrv.models.DenseNet().eval()
 
 
-@pytest.mark.parametrize("name", ["densenet121-res224-all", "densenet121-res224-rsna"])
+@pytest.mark.parametrize(
+    "name", ["densenet121-res224-all", pytest.param("densenet121-res224-rsna", marks=pytest.mark.slow)]
+)
 def test_a_densenet_of_the_user_is_found_and_scores_as_the_library_does(home: Path, name: str, capsys) -> None:
     url = xrv.models.model_urls[name]["weights_url"]
     torch.save(densenet(), home / url.rsplit("/", 1)[-1])
