@@ -2,7 +2,6 @@
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import rankdata
 
 from gifsplain.evaluate.overlap import membership
 
@@ -12,6 +11,8 @@ BINS = 100
 
 def spearman(a: Map, b: Map) -> float:
     """Rank correlation of the pixels' absolute values, ties at their mean rank; nan where a map is constant."""
+    from scipy.stats import rankdata  # takes a second to load
+
     ranks = [rankdata(np.abs(m), axis=None) for m in (a, b)]
     centred = [r - r.mean() for r in ranks]
     size = float(np.sqrt((centred[0] ** 2).sum() * (centred[1] ** 2).sum()))

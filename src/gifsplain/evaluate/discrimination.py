@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
-from scipy.stats import rankdata
 
 from gifsplain.evaluate import bootstrap, cases, parts
 from gifsplain.evaluate.config import Setup
@@ -15,6 +14,8 @@ from gifsplain.models.identity import identity
 
 def auc(positive: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> float:
     """Share of pairs in which the positive case scores higher, ties counting half; nan unless both kinds are there."""
+    from scipy.stats import rankdata  # takes a second to load
+
     count = int(positive.sum())
     if count in (0, len(positive)):
         return float("nan")

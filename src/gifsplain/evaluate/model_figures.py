@@ -9,10 +9,6 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold, cross_val_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from gifsplain.errors import InputError
@@ -276,6 +272,11 @@ def source_probe(rows: Table, *, least: int = 40, seed: int = 0) -> Table:
     From the classifier's pooled features, and from its logits alone. Sources with fewer than `least` images are left
     out.
     """
+    from sklearn.linear_model import LogisticRegression  # with its companions a second to load
+    from sklearn.model_selection import GroupKFold, cross_val_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     if "source" not in rows:
         return pd.DataFrame()
     counts = rows["source"].value_counts()

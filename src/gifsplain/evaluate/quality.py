@@ -5,8 +5,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.stats import spearmanr
-from skimage.metrics import structural_similarity
 from torch import Tensor
 
 Image = Float[Tensor, "c h w"]
@@ -22,6 +20,8 @@ def distance(a: Image, b: Image) -> float:
 
 def similarity(a: Image, b: Image) -> float:
     """Structural similarity (Wang 2004) with the 7-pixel window, averaged over channels; 1 for equal images."""
+    from skimage.metrics import structural_similarity  # takes a second to load
+
     return float(structural_similarity(a.numpy(), b.numpy(), data_range=1.0, channel_axis=0))
 
 
@@ -32,6 +32,8 @@ def changed_share(a: Image, b: Image, threshold: float = CHANGED) -> float:
 
 def monotonicity(scores: Float[np.ndarray, " n"]) -> float:
     """Rank correlation of score and position along the path: 1 when the score rises all the way; nan if constant."""
+    from scipy.stats import spearmanr  # takes a second to load
+
     if len(scores) < 2 or np.ptp(scores) == 0:
         return float("nan")
     return float(spearmanr(np.arange(len(scores)), scores).statistic)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 import torch
-from torchvision.transforms.functional import gaussian_blur
 
 from gifsplain.evaluate import cases, correlation, overlap, parts
 from gifsplain.evaluate.config import Setup
@@ -38,6 +37,10 @@ def with_blur(images: Images, level: float) -> Images:
     """Gaussian blur cut at three standard deviations, borders mirrored; unchanged at 0."""
     if level == 0:
         return images
+    from torchvision.transforms.functional import (
+        gaussian_blur,
+    )  # takes seconds to load: all its models and their compiler
+
     side = min(2 * math.ceil(3 * level) + 1, 2 * (min(images.shape[-2:]) // 2) - 1)
     blurred: Images = gaussian_blur(images, [side, side], [level, level])
     return blurred
