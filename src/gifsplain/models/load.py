@@ -166,6 +166,9 @@ def load(name: str, kind: str) -> Classifier | Autoencoder:
 def available(entry: Entry) -> str:
     """Whether an entry's weights are on this machine: yes, no, or yours for one that the user brings."""
     if entry.name.startswith("xrv:"):
-        file = xrv.FILES.get(entry.name.removeprefix("xrv:"))
-        return "yours" if file is None else "yes" if (xrv.cache_folder() / file()).is_file() else "no"
+        file, folder = xrv.FILES.get(entry.name.removeprefix("xrv:")), xrv.cache_folder()
+        if file is None:
+            return "yours"
+        there = folder.is_dir() and any(folder.iterdir())  # file() takes the library, and that takes seconds to load
+        return "yes" if there and (folder / file()).is_file() else "no"
     return "yes" if entry.name in {*_CLASSIFIERS, *_AUTOENCODERS} else "yours"
