@@ -58,7 +58,8 @@ def check(name: str, kind: KindOption = "classifier") -> None:
 def methods() -> None:
     """List the methods that `--method` takes."""
     from gifsplain.cli import console
-    from gifsplain.explain.methods import AUTO, METHODS
+    from gifsplain.explain.methods import AUTO, AUTO_SUMMARY, METHODS
 
-    auto = (AUTO, "latentshift; latentshift-steps where only that reaches the wanted change")
-    console.table([("name", "what it is"), auto, *((name, method.summary) for name, method in METHODS.items())])
+    console.table(
+        [("name", "what it is"), (AUTO, AUTO_SUMMARY), *((name, method.summary) for name, method in METHODS.items())]
+    )

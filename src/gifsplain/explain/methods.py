@@ -95,6 +95,7 @@ METHODS: Mapping[str, Method] = {
 
 AUTO = "auto"
 """Not a method of its own: `latentshift`, and `latentshift-steps` where only that reaches the wanted change."""
+AUTO_SUMMARY = "latentshift; latentshift-steps where only that reaches the wanted change"
 GOES_ON = (Stop.TURNED, Stop.PIXEL_LIMIT, Stop.LATENT_LIMIT, Stop.STRENGTH_LIMIT, Stop.BUDGET)
 """Ends of the straight path beyond which a bent one may lead."""
 

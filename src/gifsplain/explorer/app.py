@@ -31,7 +31,7 @@ class WishForm(BaseModel):
     model_config = ConfigDict(extra="forbid")
     picture: str = Field(max_length=64)
     target: str = Field(max_length=200)
-    method: str = Field("latentshift", max_length=60)
+    method: str = Field("auto", max_length=60)
     classifier: str = Field("cxr", max_length=200)
     autoencoder: str = Field("cxr", max_length=200)
     composition: str = Field("residual", max_length=40)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from gifsplain.errors import InputError
 from gifsplain.explain.compose import Composition, native_frame
-from gifsplain.explain.methods import METHODS, SweepMethod, explain_with
+from gifsplain.explain.methods import AUTO, AUTO_SUMMARY, METHODS, SweepMethod, explain_with, refuse_unknown
 from gifsplain.explain.run import target_index
 from gifsplain.explain.settings import Settings
 from gifsplain.explorer.shelf import GoneError, Shelf
@@ -78,8 +78,9 @@ class Explorer:
         self._lock = threading.Lock()
 
     def options(self) -> dict[str, Any]:
-        """What can be chosen."""
-        methods = [
+        """What can be chosen; the first of each is what the page starts with."""
+        methods = [{"name": AUTO, "summary": AUTO_SUMMARY, "sweep": True}]
+        methods += [
             {"name": name, "summary": method.summary, "sweep": isinstance(method, SweepMethod)}
             for name, method in METHODS.items()
         ]
@@ -115,8 +116,7 @@ class Explorer:
     def explain(self, wish: Wish) -> dict[str, Any]:
         """Make the explanation, or find the one made before, and describe it."""
         picture = self.pictures.get(wish.picture)
-        if wish.method not in METHODS:
-            raise InputError(f"method must be one of {', '.join(METHODS)}, got {wish.method!r}")
+        refuse_unknown(wish.method)
         settings = wish.settings()
         with self._lock:
             name = self._made.get(wish)
