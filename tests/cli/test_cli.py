@@ -214,10 +214,13 @@ def test_predict_prints_scores_with_their_meaning(program: Program) -> None:
 
 
 def test_native_size_animates_the_original(folder: Path, program: Program) -> None:
-    done = program("explain", "in/a.png", "-t", "left", "-o", "out", "--native", "--format", "gif", *OWN)
+    done = program(
+        "explain", "in/a.png", "-t", "left", "-o", "out", "--native", "--format", "gif", "--format", "json", *OWN
+    )
     assert done.returncode == 0, done.stderr
     with Image.open(folder / "out" / "a" / "left" / "animation.gif") as film:
         assert film.width >= 32
+    assert {path.name for path in (folder / "out" / "a" / "left").iterdir()} == {"animation.gif", "explanation.json"}
 
 
 def test_help_is_quick_and_loads_nothing_heavy(folder: Path) -> None:

@@ -47,8 +47,9 @@ def batch(
     compose: Annotated[str, typer.Option(help="Frames: reconstruction or residual.")] = "reconstruction",
     media: Annotated[bool, typer.Option("--media/--no-media", help="Also write animations, maps and reports.")] = True,
     formats: Annotated[
-        str | None, typer.Option("--format", help="Media, with commas between; all standard ones when left out.")
-    ] = None,
+        list[str],
+        typer.Option("--format", help="Media, repeatable or with commas between; all standard ones when left out."),
+    ] = [],  # noqa: B006
     arrays: Annotated[bool, typer.Option("--arrays/--no-arrays", help="Also write arrays.npz.")] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes on this machine, or Ray actors.")] = 1,
     runner: Annotated[str, typer.Option(help="Where the work is done: here or ray.")] = "here",

@@ -63,15 +63,15 @@ def window(text: str | None) -> int | str | None:
     return int(text) if text is not None and text.isdecimal() else text
 
 
-def formats(text: str | None) -> tuple[str, ...]:
-    """Names of outputs, split at commas; the standard ones when nothing is asked for."""
+def formats(given: Sequence[str]) -> tuple[str, ...]:
+    """Names of outputs, each once, split at commas; the standard ones when nothing is asked for."""
     from gifsplain.render.directory import FILES, STANDARD
 
-    if text is None:
+    if not given:
         return tuple(STANDARD)
-    named = tuple(part.strip() for part in text.split(",") if part.strip())
+    named = tuple(dict.fromkeys(part.strip() for text in given for part in text.split(",") if part.strip()))
     if not named:
-        raise InputError(f"--format must name one or more of {', '.join(FILES)}, got {text!r}")
+        raise InputError(f"--format must name one or more of {', '.join(FILES)}, got {', '.join(map(repr, given))}")
     return named
 
 

@@ -62,8 +62,9 @@ def explain(
     ] = False,
     map: Annotated[str | None, typer.Option(help="max, mean, minmax, sliding or extreme-2021.")] = None,
     formats: Annotated[
-        str | None, typer.Option("--format", help="Outputs, with commas between; all standard ones when left out.")
-    ] = None,
+        list[str],
+        typer.Option("--format", help="Outputs, repeatable or with commas between; all standard ones when left out."),
+    ] = [],  # noqa: B006
     arrays: Annotated[bool, typer.Option("--arrays/--no-arrays", help="Also write arrays.npz.")] = False,
     dicom_out: Annotated[
         bool, typer.Option("--dicom-out/--no-dicom-out", help="Also write DICOM cine, segmentation and overlay.")
