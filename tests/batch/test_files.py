@@ -8,7 +8,6 @@ from torch import Tensor
 
 from gifsplain.batch.files import Output, explain_files
 from gifsplain.batch.predict import predict_files
-from gifsplain.errors import ModelError
 from gifsplain.explain.settings import Settings
 from gifsplain.io import dicom_out
 from gifsplain.io.manifest import find_cases
@@ -20,10 +19,11 @@ def test_a_score_that_is_no_number_is_not_printed(tmp_path: Path) -> None:
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x) * float("nan")
 
-    tiny_batch.write_images(tmp_path, 1)
+    tiny_batch.write_images(tmp_path, 2)
     model = wrap.classifier(Broken(), name="broken", targets=("left", "right"), size=tiny_batch.SIZE)
-    with pytest.raises(ModelError, match="case0000: broken gives nan for left, expected a finite score"):
-        list(predict_files(model, find_cases(tmp_path)))
+    rows = list(predict_files(model, find_cases(tmp_path)))
+    assert [row.scores for row in rows] == [{}, {}]  # one does not stop the others
+    assert "case0000: broken gives nan for left, expected a finite score" in str(rows[0].error)
 
 
 def test_a_disk_that_is_full_is_told_and_leaves_no_half_of_a_study(

@@ -31,7 +31,7 @@ from gifsplain.explain.methods import explain_with
 from gifsplain.explain.settings import Settings
 from gifsplain.io.images import load_image
 from gifsplain.io.manifest import find_cases
-from gifsplain.io.run_folder import read_configuration, read_errors, read_run
+from gifsplain.io.run_folder import read_configuration, read_errors, read_part, read_run
 from gifsplain.models import wrap
 
 MODELS = Models("tiny_batch:classifier", "tiny_batch:autoencoder")
@@ -520,6 +520,10 @@ def test_names_of_files_that_are_no_text_stop_nothing(tmp_path: Path) -> None:
 def test_a_damaged_folder_is_named(job: Job) -> None:
     run(replace(job, cases=job.cases[:2]))
     part = next((job.folder / "results").iterdir())
+    with pytest.raises(
+        InputError, match=f"{part.name}: expected the columns nose, it lacks them; it is of another version"
+    ):
+        read_part(part, ["nose"])
     part.write_bytes(part.read_bytes()[:40])
     for use in (lambda: read_run(job.folder), lambda: run(job, resume=True)):
         with pytest.raises(InputError, match=f"{part.name}: expected a part of a batch run, got a damaged file"):

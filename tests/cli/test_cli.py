@@ -185,6 +185,14 @@ def test_a_name_that_is_no_utf8_is_written_down(folder: Path, program: Program) 
     assert json.loads(record.read_text())["picture"]["name"] == "b?r"
 
 
+def test_no_format_at_all_is_one_too() -> None:
+    """For arrays or DICOM alone."""
+    from gifsplain.cli import console
+
+    assert console.formats([""]) == () and console.formats(["gif,json", "gif"]) == ("gif", "json")
+    assert "report" in console.formats([])
+
+
 def test_a_program_ends_with_its_code() -> None:
     """A process of its own, with a command that fails at once: those of the program load torch first."""
     code = (

@@ -101,7 +101,7 @@ def test_the_panel_has_a_row_a_classifier(world: World, tmp_path: Path, monkeypa
         (["overlap", "--source", "nih"], "has no rows for source 'nih'; those that are left have 'tiny'"),
         (["models", "--everywhere", "source"], "where takes column=value with a column of metadata.csv, got 'source'"),
         (["sheets", "--rows", "0"], "greater than or equal to 1"),
-        (["directions", "--selection", "0"], "greater than or equal to 2"),
+        (["directions", "--selection", "0"], "greater than or equal to 8"),
     ],
 )
 def test_a_slip_is_refused_before_anything_is_written(

@@ -80,9 +80,12 @@ def test_weights_that_are_none_with_a_checksum_that_fits(folder: Path, content: 
 
 
 def test_another_checksum_and_other_tensors(folder: Path) -> None:
-    write(folder, (folder / "m.safetensors").read_bytes(), sha256="0" * 64)
-    with pytest.raises(WeightsError, match="expected SHA-256 0000"):
-        read(folder)
+    content = (folder / "m.safetensors").read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    for wrong in ("0" * 64, found[:8], "", None):
+        write(folder, content, sha256=wrong)
+        with pytest.raises(WeightsError, match=f"expected sha256 {wrong}, got {found}; the file or its card"):
+            read(folder)
     with pytest.raises(WeightsError, match="mine: expected the weights of its configuration, got others"):
         builtin.fill(nn.Linear(3, 2), {"weight": torch.zeros(2, 4), "bias": torch.zeros(2)}, "mine")
 

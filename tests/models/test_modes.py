@@ -67,6 +67,13 @@ def test_an_explanation_is_the_same_in_every_mode_of_the_caller(pair: Pair, mode
     assert not made.frames.is_inference()
 
 
+def test_a_network_in_half_precision_keeps_the_autocast_that_runs_it(pair: Pair) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 2)).bfloat16()
+    half = load_models(wrap.classifier(net, name="h", targets=("left", "right"), size=8), pair.autoencoder)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert explained(half).frame_scores.isfinite().all()
+
+
 @contextlib.contextmanager
 def double() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)

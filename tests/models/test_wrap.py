@@ -11,7 +11,8 @@ import torchxrayvision as xrv
 from hypothesis import given
 from hypothesis.strategies import integers
 
-from gifsplain.errors import InputError, ModelError
+from gifsplain.errors import InputError, ModelError, TargetError
+from gifsplain.explain.run import target_index
 from gifsplain.models import wrap
 from gifsplain.models.inspect import inspect_autoencoder, inspect_classifier
 from gifsplain.models.prepare import to_image
@@ -186,12 +187,23 @@ def test_a_meaning_may_be_given_as_its_text() -> None:
     assert torch.equal(model.scores(images), model.logits(images)) and model.scores(images).max() > 1
 
 
+def test_any_list_of_targets_is_taken_and_what_is_asked_for_must_be_one() -> None:
+    """ImageNet's has a crane and a crane, a Cardigan and a cardigan; torchxrayvision's has heads without a name."""
+    names = ("crane", "Cardigan", "cardigan", "", "crane", "Mass")
+    card = inspect.unwrap(wrap.classifier)(Mean(), name="m", targets=names, size=np.int64(8)).card
+    assert card.targets[3] == "(unused 3)" and type(card.size) is int
+    assert [target_index(card, name) for name in ("Cardigan", "cardigan", "mASS")] == [1, 2, 5]
+    for name, places in (("crane", "0, 4"), ("CARDIGAN", "1, 2")):
+        with pytest.raises(TargetError, match=rf"m has 2 outputs that are called '{name}' \(numbers {places}\)"):
+            target_index(card, name)
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
         ({"meaning": "odds"}, "expected meaning to be one of logit, probability, calibrated probability, got 'odds'"),
         ({"output": "odds"}, "expected output to be one of logits, softmax_logits, probabilities, got 'odds'"),
-        ({"targets": ("mass", "Mass")}, "expected targets that differ, .* got mass, Mass"),
+        ({"size": True}, "expected size as one whole number, .* got True"),
         ({"value_range": (1.0, 1.0)}, r"expected value_range as \(black, white\), .* got \(1.0, 1.0\)"),
         ({"net": torch.sigmoid}, "expected a torch.nn.Module, got builtin"),
     ],

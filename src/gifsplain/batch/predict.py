@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gifsplain.errors import InputError, ModelError
+from gifsplain.errors import GifsplainError, InputError, ModelError
 from gifsplain.explain.run import target_index
 from gifsplain.io.grey import Colour
 from gifsplain.io.manifest import Case, load_all
@@ -20,7 +20,7 @@ class Row:
 
     case: str
     scores: dict[str, float]
-    error: InputError | None = None
+    error: GifsplainError | None = None
 
 
 def predict_files(
@@ -35,7 +35,6 @@ def predict_files(
 
     Raises:
         TargetError: When a target is unknown or untrained.
-        ModelError: When a score is no number.
     """
     card = classifier.card
     wanted = list(targets) or [name for name in card.targets if name not in card.untrained]
@@ -47,16 +46,17 @@ def predict_files(
         try:
             with torch.no_grad():
                 scores = classifier.scores(to_images(picture, card))[0]
-            yield Row(case.name, _finite({name: float(scores[index]) for name, index in indices.items()}, card, case))
+            yield _row(case, {name: float(scores[index]) for name, index in indices.items()}, card)
         except InputError as error:
             yield Row(case.name, {}, error)
 
 
-def _finite(scores: dict[str, float], card: ModelCard, case: Case) -> dict[str, float]:
-    """The scores, all of them numbers: JSON has no other, and a table of them would be taken for an answer."""
+def _row(case: Case, scores: dict[str, float], card: ModelCard) -> Row:
+    """The scores where all are numbers: JSON has no other, and a table of them would be taken for an answer."""
     for name, score in scores.items():
         if not math.isfinite(score):
-            raise ModelError(
+            error = ModelError(
                 f"{case.name}: {card.name} gives {score} for {name}, expected a finite score; check its weights"
             )
-    return scores
+            return Row(case.name, {}, error)
+    return Row(case.name, scores)

@@ -69,6 +69,8 @@ def formats(given: Sequence[str]) -> tuple[str, ...]:
 
     if not given:
         return tuple(STANDARD)
+    if not any(given):  # --format "": nothing is drawn, for arrays or DICOM alone
+        return ()
     named = tuple(dict.fromkeys(part.strip() for text in given for part in text.split(",") if part.strip()))
     if not named:
         raise InputError(f"--format must name one or more of {', '.join(FILES)}, got {', '.join(map(repr, given))}")

@@ -116,7 +116,7 @@ def evaluate_directions(
     setup: "Setup",
     *,
     selection_split: Annotated[str, typer.Option(help="Where directions are ranked.")] = "val",
-    selection: Annotated[int, typer.Option(min=2, help="Most images that rank directions.")] = 150,
+    selection: Annotated[int, typer.Option(min=8, help="Most images that rank directions.")] = 150,
     attfind_images: Annotated[
         int, typer.Option(min=0, help="Images on which AttFind tries every coordinate; 0: none.")
     ] = 40,

@@ -88,7 +88,8 @@ def claim(folder: Path, config: object, models: Sequence[str] = (), fits: Sequen
     found = json.loads(path.read_text(encoding="utf-8"))
     if found.get("hash") != described["hash"]:
         differing = _differences(found.get("config", {}), described["config"])
-        weights = "the models' weights" if found.get("models") != list(models) else "the fits of directions"
+        fits_differ = "the fits of directions" if "fits" in found else "it does not say of which fits, so they may"
+        weights = "the models' weights" if found.get("models") != list(models) else fits_differ
         raise ConfigurationError(
             f"{folder} holds results of another configuration ({differing or weights} differ); choose another --output or "
             "remove it"

@@ -69,19 +69,23 @@ class Effects:
         return self.aim.reached(self.moved)
 
 
-def require_numbers(card: ModelCard, values: Float[Tensor, "n t"]) -> Float[Tensor, "n t"]:
-    """`values`, scores or logits of pictures, of which every one is a number.
+def require_numbers(
+    card: ModelCard, values: Float[Tensor, "n t"], wanted: Sequence[int] | None = None
+) -> Float[Tensor, "n t"]:
+    """`values`, scores or logits of pictures, of which every one of the wanted heads, or of all trained ones, is a number.
 
     Raises:
-        ModelError: When one of a trained head is not: comparisons with it would silently say no, and means be lost.
+        ModelError: When one is not: comparisons with it would silently say no, and means be lost.
     """
-    trained = [j for j, target in enumerate(card.targets) if target not in card.untrained]
+    trained = (
+        [j for j, target in enumerate(card.targets) if target not in card.untrained] if wanted is None else [*wanted]
+    )
     wrong = values[:, trained].isfinite().logical_not().any(0)
     if bool(wrong.any()):
         names = ", ".join(card.targets[j] for j, lost in zip(trained, wrong.tolist(), strict=True) if lost)
         raise ModelError(
-            f"{card.name} gives no finite number for {names} on a picture that the autoencoder draws; check the weights "
-            "and the value range that its card declares"
+            f"{card.name} gives no finite number for {names} on a picture that the autoencoder draws; check the weights, "
+            "and the value range and the untrained heads that its card declares"
         )
     return values
 

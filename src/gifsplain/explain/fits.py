@@ -158,7 +158,7 @@ def target_directions(
     usable = [j for j, target in enumerate(targets) if target in wanted and target not in untrained]
     with torch.no_grad():
         logits = torch.cat([pair.classifier.logits(model.decode(p)) for p in latents.split(settings.batch)])
-    require_numbers(pair.classifier.card, logits)
+    require_numbers(pair.classifier.card, logits, usable)
     found: dict[str, dict[str, Directions]] = {"mean-gradient": {}, "probe": {}}
     conditioned = isinstance(model, StyleModel) and model.w_dim < latents.shape[1]
     for j in usable:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from torch import nn
+
 from gifsplain.errors import InputError
 from gifsplain.explain import attribution
 from gifsplain.explain.direction_methods import DIRECTION_METHODS
@@ -118,7 +120,12 @@ def explain_with(
         InputError: When no method goes by that name.
     """
     refuse_unknown(name)
-    with modes.explaining(pair.device):
+    networks = [
+        net
+        for model in (pair.classifier, pair.autoencoder)
+        if isinstance(net := getattr(model, "net", None), nn.Module)
+    ]
+    with modes.explaining(pair.device, *networks):
         if name == AUTO:
             return _line_or_steps(pair, pictures, targets, settings, cases)
         return METHODS[name].explain(pair, pictures, targets, settings, cases)

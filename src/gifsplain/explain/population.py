@@ -76,7 +76,7 @@ class PopulationFinder:
     ) -> tuple[Move, ...]:
         """Moves for one image: the directions themselves, or the sum of a subset."""
         both = torch.cat([latent - self.degree * steps, latent + self.degree * steps])
-        low, high = stage.moved_logits(both, i)[:, target].chunk(2)
+        low, high = stage.moved_logits(both, i, target)[:, target].chunk(2)
         slopes = (high - low) / (2 * self.degree)
         order = slopes.abs().argsort(descending=True)
         signed = steps * slopes.sign().reshape(-1, *[1] * latent.ndim)
@@ -113,7 +113,7 @@ class PopulationFinder:
         kept: list[str] = []
         before = best = float(start[target])
         for step, label in zip(ordered, labels, strict=True):
-            logits = stage.moved_logits((latent + way * self.degree * (total + step))[None], i)[0]
+            logits = stage.moved_logits((latent + way * self.degree * (total + step))[None], i, target)[0]
             now = float(logits[target])
             if way * (now - best) > 0:
                 total, best, kept = total + step, now, [*kept, label]
@@ -145,8 +145,8 @@ class _Stage:
         frames = compose(self.composition, decoded, self.images[index], self.decoded[index])
         return self.pair.classifier.logits(frames.clamp(0, 1))
 
-    def moved_logits(self, latents: Latents, i: int, chunk: int = 64) -> Float[Tensor, "b t"]:
-        """Logits of frames of image `i` at other latents."""
+    def moved_logits(self, latents: Latents, i: int, target: int, chunk: int = 64) -> Float[Tensor, "b t"]:
+        """Logits of frames of image `i` at other latents; those of `target` are numbers."""
         self.decodes += len(latents)
         parts = []
         for part in latents.split(chunk):
@@ -154,4 +154,4 @@ class _Stage:
             image, decoded = (batch[i].expand_as(drawn) for batch in (self.images, self.decoded))
             frames = compose(self.composition, drawn, image, decoded)
             parts.append(self.pair.classifier.logits(frames.clamp(0, 1)))
-        return require_numbers(self.pair.classifier.card, torch.cat(parts))
+        return require_numbers(self.pair.classifier.card, torch.cat(parts), (target,))

@@ -26,16 +26,23 @@ from gifsplain.types import Cost, Explanation, Images, Picture, Scores
 
 
 def target_index(card: ModelCard, target: str) -> int:
-    """Place of `target` among the classifier's outputs; upper and lower case do not matter.
+    """Place of `target` among the classifier's outputs; upper and lower case matter only where they tell two apart.
 
     Raises:
-        TargetError: When there is none of that name, or its head was never trained.
+        TargetError: When there is none of that name, or more than one, or its head was never trained.
     """
-    names = {name.casefold(): index for index, name in enumerate(card.targets)}
-    index = names.get(str(target).casefold())
-    if index is None:
+    exact = [index for index, name in enumerate(card.targets) if name == target]
+    alike = [index for index, name in enumerate(card.targets) if name.casefold() == str(target).casefold()]
+    found = exact or alike
+    if not found:
         known = ", ".join(name for name in card.targets if name not in card.untrained)
         raise TargetError(f"{card.name} has no target {target!r}; it has {known}")
+    index = found[0]
+    if len(found) > 1:
+        raise TargetError(
+            f"{card.name} has {len(found)} outputs that are called {target!r} (numbers {', '.join(map(str, found))}); "
+            "give its targets names that differ"
+        )
     if card.targets[index] in card.untrained:
         raise TargetError(
             f"the head for {target!r} of {card.name} was never trained: its score is a constant; choose another"

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,6 +68,8 @@ _FORMS = {
 _NAMED = ("SOPClassUID", "SOPInstanceUID")
 """Without these an object cannot be referred to."""
 _FIRST_SERIES = 9001
+_QUIET = threading.RLock()
+"""Filters of warnings belong to the process: two threads that change them at once would leave them changed."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ class Study:
 @contextmanager
 def quietly() -> Iterator[None]:
     """pydicom warns about every value that breaks a rule, quoting it, which may be a patient's name."""
-    with warnings.catch_warnings():
+    with _QUIET, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 

@@ -72,10 +72,10 @@ def require_writable(folder: str | Path) -> None:
         InputError: When it, or the nearest folder above that exists, is a file or may not be written.
     """
     place = Path(folder)
-    while not place.exists() and place != place.parent:
+    while not os.path.lexists(place) and place != place.parent:
         place = place.parent
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        found = "a folder that may not be written" if place.is_dir() else "a file"
+    if not os.path.isdir(place) or not os.access(place, os.W_OK | os.X_OK):  # noqa: PTH112 - Path's raises where none may enter
+        found = "a folder that may not be written" if os.path.isdir(place) else "a file"  # noqa: PTH112
         raise InputError(f"{folder}: expected a folder to write to, {place} is {found}; choose another")
 
 

@@ -87,17 +87,24 @@ def read_part(path: Path, columns: list[str] | None = None) -> "pa.Table":
     """A part of the results or errors.
 
     Raises:
-        InputError: When it is damaged; parts are written whole, so by the disk or by hand.
+        InputError: When it is damaged (parts are written whole, so by the disk or by hand), or lacks a column.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        return pq.read_table(path, columns=columns)
+        lacking = set(columns or ()) - set(pq.read_schema(path).names)
+        found = None if lacking else pq.read_table(path, columns=columns)
     except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
         raise InputError(
             f"{path}: expected a part of a batch run, got a damaged file ({error}); delete it and go on with --resume"
         ) from error
+    if found is None:
+        raise InputError(
+            f"{path}: expected the columns {', '.join(sorted(lacking))}, it lacks them; it is of another version of "
+            "gifsplain, which can read it"
+        )
+    return found
 
 
 def _read(folder: Path, files: list[Path], columns: list[str] | None = None) -> pd.DataFrame:

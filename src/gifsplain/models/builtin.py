@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gifsplain.errors import WeightsError
-from gifsplain.io import weights
+from gifsplain.io import files, weights
 from gifsplain.models import networks, wrap
 from gifsplain.models.protocols import ModelCard
 from gifsplain.types import ScoreMeaning
@@ -62,7 +62,11 @@ def read_weights(stem: str, card: dict[str, Any], folder: Path | None = None) ->
     path = (folder or weights_folder()) / f"{stem}.safetensors"
     if not path.is_file():
         raise WeightsError(f"expected weights {path} (sha256 {card.get('sha256', 'unknown')}), found none; reinstall")
-    weights.verify(path, weights.WeightsFile(path.name, card["sha256"]))
+    if (found := files.sha256_file(path)) != card["sha256"]:  # the whole of it, and never none
+        raise WeightsError(
+            f"{path.name}: expected sha256 {card['sha256']}, got {found}; the file or its card is damaged: bring it back, or "
+            "reinstall"
+        )
     state, metadata = weights.read_tensors(path)
     try:
         config = dict(json.loads(metadata["config"]))

@@ -6,21 +6,24 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 
+_HALF = (torch.float16, torch.bfloat16)
 _LOADING = threading.RLock()
 """The default type of numbers belongs to the process: one at a time."""
 
 
 @contextmanager
-def explaining(device: torch.device) -> Iterator[None]:
+def explaining(device: torch.device, *networks: torch.nn.Module) -> Iterator[None]:
     """Gradients on, inference mode and autocast off, new tensors on the CPU unless said otherwise.
 
     Under `torch.no_grad()` there would be no direction, and under autocast the frames would be bfloat16 while the record
-    says float32.
+    says float32. Autocast stays on for networks in half precision, which the caller may run by it.
     """
+    half = any(value.dtype in _HALF for net in networks for value in net.parameters())
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        stack.enter_context(torch.autocast(device.type, enabled=False))
+        if not half:
+            stack.enter_context(torch.autocast(device.type, enabled=False))
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
         yield

@@ -86,7 +86,7 @@ def _declare(program: torch.nn.Module, values: dict[str, Any], sha256: str) -> C
         shell,
         name=values["name"],
         targets=tuple(values["targets"]),
-        size=values["size"],
+        size=_whole(values["size"]),
         channels=int(values.get("channels", 1)),
         value_range=tuple(values.get("value_range", (0.0, 1.0))),
         output=output,
@@ -96,6 +96,14 @@ def _declare(program: torch.nn.Module, values: dict[str, Any], sha256: str) -> C
     return wrap.ImageClassifier(
         replace(made.card, sha256=sha256), lambda native: to_logits(program(native)), made.squash, made.repeat
     )
+
+
+def _whole(value: Any) -> Any:
+    """A whole number that JSON holds as 8.0 or "8"; anything else as it is, for the wrapper to refuse."""
+    try:
+        return int(value) if float(value).is_integer() else value
+    except (TypeError, ValueError):
+        return value
 
 
 def classifier(spec: str) -> Classifier:

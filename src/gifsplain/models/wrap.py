@@ -1,10 +1,10 @@
 """The one place that knows native value ranges: any `nn.Module` becomes a `Classifier` or an `Autoencoder` here."""
 
 import copy
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from numbers import Integral
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -85,25 +85,27 @@ def _require_tensor(value: object, what: str) -> None:
         raise ModelError(f"{what} {type(value).__name__}, expected one tensor; return only that one from the network")
 
 
-def _check_net(net: object, size: int, value_range: tuple[float, float], name: str) -> None:
+def _check_net(net: object, size: Any, value_range: tuple[float, float], name: str) -> None:
     """Refuse what is no network, a size that is none, and a value range in which black and white are the same."""
     if not isinstance(net, nn.Module):
         raise ModelError(
             f"{name}: expected a torch.nn.Module, got {type(net).__name__}; put the function into a module"
         )
-    if not isinstance(size, int) or size < 1:
+    if isinstance(size, bool) or not isinstance(size, Integral) or size < 1:
         raise ModelError(f"{name}: expected size as one whole number, height and width alike, got {size!r}")
     if len(value_range) != 2 or value_range[0] == value_range[1]:
         raise ModelError(f"{name}: expected value_range as (black, white), two different numbers, got {value_range}")
 
 
-def _check_outputs(targets: Sequence[str], output: str, name: str) -> None:
-    """Refuse an output that has no meaning here, and targets that cannot be told apart when asked for by name."""
+def _check_output(output: str, name: str) -> None:
+    """Refuse an output that has no meaning here."""
     if output not in LOGITS_FROM:
         raise ModelError(f"{name}: expected output to be one of {', '.join(LOGITS_FROM)}, got {output!r}")
-    counts = Counter(target.casefold() for target in targets)
-    if twice := [target for target in targets if counts[target.casefold()] > 1]:
-        raise ModelError(f"{name}: expected targets that differ, upper and lower case apart, got {', '.join(twice)}")
+
+
+def named(labels: Sequence[str]) -> tuple[str, ...]:
+    """Outputs without a name get one, so that each can be refused by name."""
+    return tuple(label or f"(unused {index})" for index, label in enumerate(labels))
 
 
 def meaning_of(given: str, name: str) -> ScoreMeaning:
@@ -216,17 +218,17 @@ def classifier(
         [1.0, 1.0, 1.0]
     """
     _check_net(net, size, value_range, name)
-    _check_outputs(targets, output, name)
+    _check_output(output, name)
     said = meaning_of(meaning, name)
     own = _frozen(net, device)
     to_logits = LOGITS_FROM[output]
     card = ModelCard(
         name=name,
         kind="classifier",
-        size=size,
+        size=int(size),
         channels=channels,
         value_range=value_range,
-        targets=tuple(targets),
+        targets=named(targets),
         meaning=said,
         details={"output": output},
     )
@@ -253,7 +255,7 @@ def autoencoder(
         if not callable(getattr(net, method, None)):
             raise ModelError(f"an autoencoder needs encode(x) and decode(z); {type(net).__name__} has no {method}")
     own = _frozen(net, device)
-    card = ModelCard(name=name, kind="autoencoder", size=size, channels=channels, value_range=value_range)
+    card = ModelCard(name=name, kind="autoencoder", size=int(size), channels=channels, value_range=value_range)
     return ImageAutoencoder(card, own.encode, own.decode, own)  # type: ignore[arg-type]
 
 

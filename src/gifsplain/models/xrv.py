@@ -58,11 +58,6 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _named(labels: list[str]) -> tuple[str, ...]:
-    """Outputs without a name get one, so that each can be refused by name."""
-    return tuple(label or f"(unused {index})" for index, label in enumerate(labels))
-
-
 def _untrained(targets: tuple[str, ...], thresholds: Tensor | None) -> tuple[str, ...]:
     """Targets whose head has no operating point: their calibrated score is a constant 0.5 (DESIGN 4.2)."""
     if thresholds is None:
@@ -97,7 +92,7 @@ def wrap_classifier(
 ) -> wrap.ImageClassifier:
     """A torchxrayvision classifier whose `op_threshs`, where it has them, define the score."""
     thresholds = getattr(net, "op_threshs", None)
-    targets = _named(labels)
+    targets = wrap.named(labels)
     card = ModelCard(
         name=f"xrv:{name}",
         kind="classifier",
