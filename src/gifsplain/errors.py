@@ -1,5 +1,7 @@
 """One tree of errors. A message says what was expected, what came, and what to do."""
 
+from collections.abc import Mapping
+
 
 class GifsplainError(Exception):
     """Root of every error that gifsplain raises on purpose."""
@@ -35,3 +37,10 @@ class ConfigurationError(InputError):
 
 class MissingExtraError(GifsplainError, ImportError):
     """An optional package that the asked-for feature needs is not installed."""
+
+
+def require(checks: Mapping[str, tuple[bool, object]], error: type[GifsplainError] = InputError) -> None:
+    """Raise for the first of `checks` that does not hold: what must be true, whether it is, and the value that came."""
+    for message, (fine, got) in checks.items():
+        if not fine:
+            raise error(f"{message}, got {got!r}")

@@ -2,11 +2,11 @@
 
 import contextlib
 import inspect
-import threading
 from collections.abc import Iterator
 
 import pytest
 import torch
+from threads import failures_of_three
 from torch import Tensor, nn
 
 from gifsplain import LatentShift, Picture, load_models
@@ -136,19 +136,11 @@ def test_threads_may_wrap_and_use_networks_at_once() -> None:
         *[nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.BatchNorm2d(1)) for _ in range(3)], nn.Flatten()
     )
     images = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    failed, call = [], nn.Module.__call__
+    call = nn.Module.__call__
 
     def wrap_again() -> None:
-        try:
-            for _ in range(3):
-                targets = [str(number) for number in range(64)]
-                wrap.classifier(net, name="n", targets=targets, size=8).logits(images)
-        except Exception as error:
-            failed.append(error)
+        for _ in range(3):
+            targets = [str(number) for number in range(64)]
+            wrap.classifier(net, name="n", targets=targets, size=8).logits(images)
 
-    threads = [threading.Thread(target=wrap_again) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failed == [] and nn.Module.__call__ is call
+    assert failures_of_three(wrap_again) == [] and nn.Module.__call__ is call

@@ -1,10 +1,10 @@
 """The folder of an explanation: complete, replaced in one step, nothing left behind."""
 
-import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from threads import failures_of_three
 
 from gifsplain.errors import InputError
 from gifsplain.render import directory
@@ -99,21 +99,12 @@ def test_notebook_view_escapes_and_needs_no_script(explanation):
 def test_several_writers_of_one_place_lose_nobodys_files(tmp_path, explanation):
     final = directory.write_explanation(explanation, tmp_path, formats=("json",))
     (final / "mine.txt").write_text("x")
-    failed = []
 
     def write():
-        try:
-            for _ in range(40):
-                directory.write_explanation(explanation, tmp_path, formats=("json",))
-        except Exception as error:
-            failed.append(error)
+        for _ in range(40):
+            directory.write_explanation(explanation, tmp_path, formats=("json",))
 
-    writers = [threading.Thread(target=write) for _ in range(3)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-    assert failed == []
+    assert failures_of_three(write) == []
     assert {path.name for path in final.iterdir()} == {"explanation.json", "mine.txt"}
     assert [path.name for path in final.parent.iterdir()] == [final.name]
 

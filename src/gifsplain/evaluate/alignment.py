@@ -9,9 +9,8 @@ import torch
 
 from gifsplain.evaluate import cases, parts
 from gifsplain.evaluate.config import Setup
-from gifsplain.evaluate.store import fits_of
+from gifsplain.evaluate.store import claim
 from gifsplain.explain.methods import explain_with
-from gifsplain.models.identity import pair_identity
 from gifsplain.models.protocols import Pair
 from gifsplain.types import Explanation
 
@@ -53,8 +52,7 @@ def run(config: AlignmentConfig, progress: parts.Progress | None = None) -> tupl
     ]
     cases.refuse_none(setup, units)
     folder = setup.out / "alignment"
-    weights = [pair_identity(pair) for pair in pairs.values()]
-    parts.claim(folder, config, weights, fits_of(pairs.values(), (config.method,)))
+    claim(folder, config, pairs.values(), (config.method,))
     settings = replace(setup.settings, drop=config.drop)
 
     def compute(group: Sequence[parts.Unit]) -> list[list[parts.Row]]:

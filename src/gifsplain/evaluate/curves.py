@@ -8,9 +8,8 @@ import pandas as pd
 
 from gifsplain.evaluate import cases, parts
 from gifsplain.evaluate.config import Setup
-from gifsplain.evaluate.store import fits_of
+from gifsplain.evaluate.store import claim
 from gifsplain.explain.methods import explain_with
-from gifsplain.models.identity import pair_identity
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,7 @@ def run(config: CurvesConfig, progress: parts.Progress | None = None) -> pd.Data
     ]
     cases.refuse_none(setup, units)
     folder = setup.out / "curves"
-    weights = [pair_identity(pair) for pair in pairs.values()]
-    parts.claim(folder, config, weights, fits_of(pairs.values(), (config.method,)))
+    claim(folder, config, pairs.values(), (config.method,))
 
     def compute(group: Sequence[parts.Unit]) -> list[list[parts.Row]]:
         """Rows of some cases of one group."""

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gifsplain.errors import InputError
+from gifsplain.errors import InputError, require
 from gifsplain.evaluate.movers import Codes, CoordinateMover, Mover, Moves, OwnMover, StepMover
 from gifsplain.explain import attfind, directions, effects, eigenfind, fits
 from gifsplain.explain.effects import Aim, Ranked, Table, decode_scores, measure_table, merge_aims, rank_greedily
@@ -55,16 +55,15 @@ class DirectionsPlan:
     batch: int = 128
 
     def __post_init__(self) -> None:
+        lengths, counts = (self.strengths, self.shifts), (self.candidates, self.kept, self.batch)
         checks = {
-            "lengths and shifts must be above 0 and rise, at least one of each": _rise(self.strengths)
-            and _rise(self.shifts)
-            and self.rank_at > 0,
-            "candidates, kept and batch must be 1 or more": min(self.candidates, self.kept, self.batch) >= 1,
-            "attfind_images and local must be 0 or more": min(self.attfind_images, self.local) >= 0,
+            "lengths and shifts must be above 0 and rise, at least one of each": (all(map(_rise, lengths)), lengths),
+            "rank_at must be above 0": (self.rank_at > 0, self.rank_at),
+            "candidates, kept and batch must be 1 or more": (min(counts) >= 1, counts),
+            "attfind_images must be 0 or more": (self.attfind_images >= 0, self.attfind_images),
+            "local must be 0 or more": (self.local >= 0, self.local),
         }
-        for message, fine in checks.items():
-            if not fine:
-                raise InputError(f"{message}, got {self}")
+        require(checks)
 
     def chosen(self, pair: Pair) -> tuple[str, ...]:
         """The targets that are measured, as the classifier spells them; one that it lacks is refused by name."""

@@ -10,8 +10,7 @@ from jaxtyping import Bool
 from gifsplain.errors import InputError
 from gifsplain.evaluate import bootstrap, cases, discrimination, overlap, parts
 from gifsplain.evaluate.config import CONTROLS, Setup
-from gifsplain.evaluate.store import Store, fits_of, maps_as_tensor
-from gifsplain.models.identity import pair_identity
+from gifsplain.evaluate.store import Store, claim, maps_as_tensor
 
 BOX_PRIOR = "box-prior"
 """Control: mean mark of the target in the train split, the case's own patient left out."""
@@ -54,8 +53,7 @@ def run(config: OverlapConfig, progress: parts.Progress | None = None) -> tuple[
     ]
     cases.refuse_none(setup, [unit for unit in units if unit.group[2] == setup.split], "with an expert's mark")
     folder = setup.out / "overlap"
-    weights = [pair_identity(pair) for pair in pairs.values()]
-    parts.claim(folder, config, weights, fits_of(pairs.values(), setup.methods))
+    claim(folder, config, pairs.values(), setup.methods)
     size = next(iter(pairs.values())).classifier.card.size
     priors = _priors(setup, config.prior_split, {unit.group[1] for unit in units}, size)
 

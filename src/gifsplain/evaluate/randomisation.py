@@ -14,9 +14,8 @@ from gifsplain.evaluate import cases, correlation, parts
 from gifsplain.evaluate.config import Setup, refuse_repeated
 from gifsplain.evaluate.layers import Layer, layers_in_order, randomised
 from gifsplain.evaluate.maps import maps_of
-from gifsplain.evaluate.store import fits_of
+from gifsplain.evaluate.store import claim
 from gifsplain.explain.attribution import network_of
-from gifsplain.models.identity import pair_identity
 from gifsplain.models.protocols import Pair
 from gifsplain.types import Images
 
@@ -63,8 +62,7 @@ def run(config: RandomisationConfig, progress: parts.Progress | None = None) -> 
     ]
     cases.refuse_none(setup, units)
     folder = setup.out / "randomisation"
-    weights = [pair_identity(pair) for pair in pairs.values()]
-    parts.claim(folder, config, weights, fits_of(pairs.values(), setup.methods))
+    claim(folder, config, pairs.values(), setup.methods)
 
     def compute(group: Sequence[parts.Unit]) -> list[list[parts.Row]]:
         return _rows(config, pairs[group[0].group[0]], group)

@@ -10,8 +10,7 @@ import torch
 from gifsplain.evaluate import cases, correlation, overlap, parts
 from gifsplain.evaluate.config import Setup
 from gifsplain.evaluate.maps import maps_of
-from gifsplain.evaluate.store import Store, fits_of, maps_as_tensor
-from gifsplain.models.identity import pair_identity
+from gifsplain.evaluate.store import Store, claim, maps_as_tensor
 from gifsplain.models.protocols import Pair
 from gifsplain.types import Images
 
@@ -37,9 +36,8 @@ def with_blur(images: Images, level: float) -> Images:
     """Gaussian blur cut at three standard deviations, borders mirrored; unchanged at 0."""
     if level == 0:
         return images
-    from torchvision.transforms.functional import (
-        gaussian_blur,
-    )  # takes seconds to load: all its models and their compiler
+    # loads all its models, and torch's compiler with them: seconds
+    from torchvision.transforms.functional import gaussian_blur
 
     side = min(2 * math.ceil(3 * level) + 1, 2 * (min(images.shape[-2:]) // 2) - 1)
     blurred: Images = gaussian_blur(images, [side, side], [level, level])
@@ -63,8 +61,7 @@ def run(config: RobustnessConfig, progress: parts.Progress | None = None) -> pd.
     ]
     cases.refuse_none(setup, units, "with an expert's mark")
     folder = setup.out / "robustness"
-    weights = [pair_identity(pair) for pair in pairs.values()]
-    parts.claim(folder, config, weights, fits_of(pairs.values(), setup.methods))
+    claim(folder, config, pairs.values(), setup.methods)
 
     def compute(group: Sequence[parts.Unit]) -> list[list[parts.Row]]:
         return _rows(config, pairs[group[0].group[0]], group)

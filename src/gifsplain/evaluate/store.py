@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from gifsplain.evaluate import parts
 from gifsplain.evaluate.cases import as_pictures
 from gifsplain.evaluate.config import digest, plain
 from gifsplain.explain import attribution, fits
@@ -21,6 +22,7 @@ from gifsplain.explain.methods import explain_with
 from gifsplain.explain.run import target_index
 from gifsplain.explain.settings import Settings
 from gifsplain.io.files import atomic_path
+from gifsplain.models.identity import pair_identity
 from gifsplain.models.protocols import Pair
 from gifsplain.types import Cost, Explanation, Images, Map, ScoreMeaning, Scores, Stop
 
@@ -99,6 +101,16 @@ def fits_of(pairs: Iterable[Pair], methods: Sequence[str]) -> list[str]:
     if not any(method.removesuffix("-subset") in fits.METHODS for method in methods):
         return []
     return [fits.load(pair).sha256 for pair in pairs]
+
+
+def claim(folder: Path, config: object, pairs: Collection[Pair], methods: Sequence[str]) -> None:
+    """`parts.claim` for what `methods` explain with `pairs`: bound to their weights, and to the fits of directions.
+
+    Raises:
+        ConfigurationError: When the folder was begun with something else.
+        WeightsError: When a method needs a fit and there is none.
+    """
+    parts.claim(folder, config, [pair_identity(pair) for pair in pairs], fits_of(pairs, methods))
 
 
 def _known(pair: Pair) -> bool:

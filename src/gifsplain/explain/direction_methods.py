@@ -19,6 +19,7 @@ def population(method: str, select: Select = "independent") -> Build:
     """A method that reads its directions from the pair's fit."""
 
     def build(pair: Pair, settings: Settings) -> tuple[Pair, DirectionFinder]:
+        """The pair as it is, and a finder that takes the directions of its fit."""
         name = method if select == "independent" else f"{method}-{select}"
         fit = fits.load(pair)
         return pair, PopulationFinder(name, fit.of(method), select=select, fit=fit.named)
@@ -30,6 +31,7 @@ def attfind(select: Select = "independent") -> Build:
     """AttFind works in style space: strength 1 is a coordinate's range in the population."""
 
     def build(pair: Pair, settings: Settings) -> tuple[Pair, DirectionFinder]:
+        """The pair with its autoencoder over style space, and a finder that takes the coordinates of its fit."""
         name = "attfind" if select == "independent" else f"attfind-{select}"
         own = replace(pair, autoencoder=style_view(pair.autoencoder))
         fit = fits.load(pair)

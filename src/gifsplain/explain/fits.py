@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gifsplain.errors import InputError, WeightsError
+from gifsplain.errors import InputError, WeightsError, require
 from gifsplain.explain import attfind, directions, eigenfind, probe
 from gifsplain.explain.effects import Table, measure_table, merge_aims, rank_greedily, require_numbers
 from gifsplain.explain.population import Directions
@@ -50,14 +50,13 @@ class FitSettings:
     batch: int = 128
 
     def __post_init__(self) -> None:
+        counts, steps = (self.candidates, self.kept, self.batch), (self.degree, self.attfind_shift)
         checks = {
-            "candidates, kept and batch must be 1 or more": min(self.candidates, self.kept, self.batch) >= 1,
-            "degree and attfind_shift must be above 0": min(self.degree, self.attfind_shift) > 0,
-            "attfind_images must be 0 or more": self.attfind_images >= 0,
+            "candidates, kept and batch must be 1 or more": (min(counts) >= 1, counts),
+            "degree and attfind_shift must be above 0": (min(steps) > 0, steps),
+            "attfind_images must be 0 or more": (self.attfind_images >= 0, self.attfind_images),
         }
-        for message, fine in checks.items():
-            if not fine:
-                raise InputError(f"{message}, got {self}")
+        require(checks)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from gifsplain.errors import InputError
+from gifsplain.errors import InputError, require
 from gifsplain.explain.compose import Composition
 from gifsplain.explain.maps import MAPS
 from gifsplain.explain.policies import POLICIES
@@ -77,9 +77,7 @@ class Settings:
                 self.strengths,
             ),
         }
-        for message, (fine, got) in checks.items():
-            if not fine:
-                raise InputError(f"{message}, got {got!r}")
+        require(checks)
 
     @property
     def _two_sided(self) -> bool:

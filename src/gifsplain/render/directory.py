@@ -1,5 +1,6 @@
 """The folder of a finished explanation: DIR/case/target/ with every output, complete or not there at all."""
 
+import errno
 import secrets
 import stat
 import tempfile
@@ -35,6 +36,7 @@ _ANIMATED = {"gif", "mp4", "webp", "apng"}
 _SWEEP_ONLY = {*_ANIMATED, "curve", "flow"}
 _OURS = frozenset(FILES.values())
 _TRIES = 100
+_OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST)
 
 
 def write_explanation(
@@ -148,11 +150,12 @@ def _swap(made: Path, final: Path) -> None:
         try:
             made.replace(final)
             return
-        except OSError:
-            if not final.is_dir():
+        except OSError as error:
+            # Another process was first: its folder is taken away in turn. By now a third one may have taken it, so that
+            # looking whether it is there would not tell; Windows says it in other words.
+            if error.errno not in _OCCUPIED and not final.is_dir():
                 _bring_back(old, made, final)
                 raise
-            # another process was first: its folder is taken away in turn
     raise InputError(f"expected to be alone in writing {final}, others write there too; choose another folder")
 
 

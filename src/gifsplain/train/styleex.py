@@ -19,7 +19,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gifsplain.errors import ConfigurationError
+from gifsplain.errors import ConfigurationError, require
 from gifsplain.models.small import SmallClassifier, normalised_difference
 from gifsplain.models.stylegan import Discriminator, StyleConfig, StyleNet
 from gifsplain.train import optimise
@@ -91,17 +91,16 @@ class StyleExConfig:
     def __post_init__(self) -> None:
         every = self.adversarial_every, self.r1_every, self.path_every, self.latent_every
         shares = self.condition_dropout, self.augment, self.decay_from
+        from_none, means = (self.warmup, self.match_every), (self.momentum, self.average)
         checks = {
-            "batch must be 2 or more: half of it is encoded, half sampled": self.batch >= 2,
-            "steps, adversarial_every, r1_every, path_every and latent_every must be 1 or more": min(self.steps, *every)
-            >= 1,
-            "warmup and match_every must be 0 or more": min(self.warmup, self.match_every) >= 0,
-            "condition_dropout, augment and decay_from must lie in [0, 1]": all(0 <= share <= 1 for share in shares),
-            "momentum and average must lie in [0, 1)": 0 <= self.momentum < 1 and 0 <= self.average < 1,
+            "batch must be 2 or more (half of it is encoded, half sampled)": (self.batch >= 2, self.batch),
+            "steps must be 1 or more": (self.steps >= 1, self.steps),
+            "adversarial_every, r1_every, path_every and latent_every must be 1 or more": (min(every) >= 1, every),
+            "warmup and match_every must be 0 or more": (min(from_none) >= 0, from_none),
+            "condition_dropout, augment and decay_from must lie in [0, 1]": (all(0 <= s <= 1 for s in shares), shares),
+            "momentum and average must lie in [0, 1)": (all(0 <= value < 1 for value in means), means),
         }
-        for message, fine in checks.items():
-            if not fine:
-                raise ConfigurationError(message)
+        require(checks, ConfigurationError)
 
 
 @dataclass(frozen=True)
