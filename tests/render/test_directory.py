@@ -1,5 +1,6 @@
 """The folder of an explanation: complete, replaced in one step, nothing left behind."""
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,6 +108,22 @@ def test_several_writers_of_one_place_lose_nobodys_files(tmp_path, explanation):
     assert failures_of_three(write) == []
     assert {path.name for path in final.iterdir()} == {"explanation.json", "mine.txt"}
     assert [path.name for path in final.parent.iterdir()] == [final.name]
+
+
+def test_many_exchanges_of_one_place_fail_for_nobody(tmp_path):
+    final = tmp_path / "out"
+    final.mkdir()
+    (final / "mine.txt").write_text("x")
+
+    def exchange():
+        for _ in range(400):
+            made = Path(tempfile.mkdtemp(dir=tmp_path)) / "made"
+            made.mkdir()
+            (made / "explanation.json").write_text("x")
+            directory._swap(made, final)
+
+    assert failures_of_three(exchange) == []
+    assert {path.name for path in final.iterdir()} == {"explanation.json", "mine.txt"}
 
 
 def test_a_move_that_fails_brings_the_old_folder_back(tmp_path, explanation, monkeypatch):
