@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from gifsplain.cli import main
 from gifsplain.errors import ConfigurationError, InputError
 from gifsplain.study import config, create, intake, pictures
 from gifsplain.study.web.serving import Listen, serving
@@ -99,3 +100,10 @@ def test_study_files_are_private(study: Study, tmp_path: Path) -> None:
         assert (tmp_path / "new" / name).stat().st_mode & 0o077 == 0
     with pytest.raises(InputError, match="which exists"):
         create.create(create.Plan(tmp_path / "new", SMALL.read_text()), intake.read_cases(cases, setup))
+
+
+def test_a_folder_that_is_no_study_is_not_said_to_be_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["study", "serve", str(tmp_path / "nowhere")])
+    said = capsys.readouterr()
+    assert "Serving" not in said.out and "nowhere" in said.err

@@ -155,6 +155,8 @@ def test_what_ships_loads_measures_and_explains(condition, settings, tmp_path):
     agreement = ((pair.classifier.scores(made) > 0.5) == (pair.classifier.scores(images) > 0.5)).float().mean(0)
     for j, target in enumerate(TARGETS):
         assert card["targets_measured"][target]["same_side_of_0.5"] == pytest.approx(float(agreement[j]), abs=1e-3)
+    one_class = styleex_card.measure(pair, images, torch.ones(len(images), len(TARGETS)))
+    assert one_class["targets_measured"][TARGETS[0]]["auc"] is None  # NaN is no JSON
 
     fit = fits.fit_pair(pair, images, fits.FitSettings(candidates=3, kept=2, attfind_images=2, cover=0.0))
     fits.save(fit, fits.cache_path(pair))

@@ -92,8 +92,8 @@ def serve(
     listen = Listen(
         host, public_name, secret_file, tls=tls_cert is not None and tls_key is not None, behind_proxy=behind_proxy
     )
-    typer.echo(f"Serving {folder} on {host} port {port}; stop with Ctrl-C.")
-    launch.serve(folder, listen, port, (tls_cert, tls_key))
+    said = f"Serving {folder} on {host} port {port}; stop with Ctrl-C."
+    launch.serve(folder, listen, port, (tls_cert, tls_key), ready=lambda: typer.echo(said))
 
 
 @group.command("status")

@@ -158,7 +158,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
 def png(figure: Figure) -> bytes:
     """The figure as a PNG at 150 dots an inch."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
+    figures.literal(figure).savefig(buffer, format="png", dpi=150)
     return buffer.getvalue()
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 _COLOURS = (
     "#0072b2",
@@ -53,6 +54,21 @@ def _legend(figure: Figure, axis: Axes) -> None:
         ncols=max(1, min(len(labels), int(figure.get_figwidth() / 2.4))),
         frameon=False,
     )
+
+
+def literal(figure: Figure) -> Figure:
+    """The same figure, with dollar signs in names drawn as they are; only the ticks of logarithmic axes stay formulas."""
+    formulas = {
+        id(label)
+        for axes in figure.axes
+        for axis in (axes.xaxis, axes.yaxis)
+        if axis.get_scale() == "log"
+        for label in (*axis.get_ticklabels(), *axis.get_ticklabels(minor=True))
+    }
+    for text in figure.findobj(Text):
+        if id(text) not in formulas:
+            text.set_parse_math(False)
+    return figure
 
 
 def _order(values: Iterable[Any]) -> list[Any]:

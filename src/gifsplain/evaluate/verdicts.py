@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
+from gifsplain.evaluate.figures import literal
+
 CONTROL_NAMES = {
     "random-map": "a random map",
     "centre-prior": "the centre prior",
@@ -122,7 +124,7 @@ def alignment_pages(rows: pd.DataFrame, minimum: float) -> str:
         axis.set_ylim(0, 1)
         axis.legend(fontsize=6, frameon=False)
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg")
+        literal(figure).savefig(buffer, format="svg")
         moved = abs(table["base_before"].iloc[0] - table["base_after"].iloc[0])
         note = "counted" if moved > minimum else f"not counted: moved by {moved:.2f}"
         caption = html.escape(f"{classifier}: {base}, {case} ({note})")

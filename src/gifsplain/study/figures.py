@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gifsplain.evaluate.figures import literal
 from gifsplain.study.statistics.paired import pairs
 from gifsplain.study.statistics.relation import lines
 from gifsplain.study.statistics.table import Table
@@ -145,6 +146,7 @@ def counts(table: Table) -> Figure:
 def save(figure: Figure, folder: Path, stem: str) -> list[Path]:
     """Write PNG and SVG without dates, so that the same table gives the same files."""
     paths = [folder / f"{stem}.png", folder / f"{stem}.svg"]
+    literal(figure)
     with matplotlib.rc_context({"svg.hashsalt": "gifsplain"}):
         figure.savefig(paths[0], dpi=150, metadata={"Software": None})
         figure.savefig(paths[1], metadata={"Date": None, "Creator": None})

@@ -1,7 +1,7 @@
 """What the command line calls: each command is one function here."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,8 +74,18 @@ def link(address: str, invitation: people.Invitation, role: str) -> str:
     return f"{address.rstrip('/')}{'/admin' if role == 'admin' else ''}/enter#{invitation.token}"
 
 
-def serve(folder: Path, listen: Listen, port: int, tls: tuple[Path | None, Path | None] = (None, None)) -> None:
-    """Run the server until it is stopped; refuses to listen beyond this machine without protection."""
+def serve(
+    folder: Path,
+    listen: Listen,
+    port: int,
+    tls: tuple[Path | None, Path | None] = (None, None),
+    *,
+    ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Run the server until it is stopped; refuses to listen beyond this machine without protection.
+
+    `ready` is called once nothing of that can be refused any more.
+    """
     import uvicorn  # not needed by any other command
 
     from gifsplain.study.web.app import create_app
@@ -84,9 +94,10 @@ def serve(folder: Path, listen: Listen, port: int, tls: tuple[Path | None, Path 
         raise ConfigurationError("expected --tls-cert and --tls-key together, got one of them; give both")
     store = create.open_study(folder)  # first: it refuses a folder that is none
     try:
-        around = serving(folder, listen)
+        application = create_app(store, folder / "media", serving(folder, listen))
+        ready()
         uvicorn.run(
-            create_app(store, folder / "media", around), host=listen.host, port=port, log_level="warning", server_header=False,
+            application, host=listen.host, port=port, log_level="warning", server_header=False,
             ssl_certfile=tls[0], ssl_keyfile=tls[1], proxy_headers=listen.behind_proxy, forwarded_allow_ips="127.0.0.1",
         )  # fmt: skip
     finally:

@@ -127,13 +127,13 @@ def _features(classifier: SmallClassifier, images: Images) -> Float[np.ndarray, 
 
 def _of_target(
     before: Float[Tensor, " n"], after: Float[Tensor, " n"], labels: Float[Tensor, " n"]
-) -> Mapping[str, float | int]:
+) -> Mapping[str, float | int | None]:
     known = ~labels.isnan()
     truth, score, again = labels[known].numpy(), before[known].numpy(), after[known].numpy()
     both = len(np.unique(truth)) == 2
     return {
-        "auc": round(float(roc_auc_score(truth, score)), 3) if both else float("nan"),
-        "auc_of_reconstructions": round(float(roc_auc_score(truth, again)), 3) if both else float("nan"),
+        "auc": round(float(roc_auc_score(truth, score)), 3) if both else None,
+        "auc_of_reconstructions": round(float(roc_auc_score(truth, again)), 3) if both else None,
         "positives": int(truth.sum()),
         "images": len(truth),
         "score_error": round(float((before - after).abs().mean()), 3),
