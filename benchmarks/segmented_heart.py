@@ -32,7 +32,7 @@ from gifsplain.io import memory
 from gifsplain.models import backbones
 from gifsplain.models.load import load_models
 from gifsplain.models.prepare import centre_crop
-from gifsplain.train import augment, classifier
+from gifsplain.train import augment, imagenet
 from gifsplain.types import Explanation
 
 SIZE = 224
@@ -51,7 +51,7 @@ class Segmenter(nn.Module):
         super().__init__()
         net = backbones.build_classifier(backbones.ClassifierConfig(("none",), "efficientnet-lite0", SIZE, 1, 0.0))
         if pretrained:
-            backbones.load_lite_imagenet(net, classifier._imagenet("efficientnet-lite0"))
+            backbones.load_lite_imagenet(net, imagenet.lite_weights("efficientnet-lite0"))
         self.body = net.body
         self.across = nn.ModuleDict({str(side): nn.Conv2d(width, 64, 1) for side, width in GRIDS.items()})
         self.mixed = nn.ModuleDict(

