@@ -111,6 +111,14 @@ def test_health_is_taken_from_where_it_fits_best() -> None:
     torch.testing.assert_close(made.images[0], slope, atol=0.03, rtol=0)
 
 
+def test_three_equal_channels_are_pasted_as_one() -> None:
+    images = torch.rand(3, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(2))
+    place = _batch().masks[0, 1]
+    one, _, _ = edits.fitted(images[0] * 0.5, images[1:], place)
+    three, _, _ = edits.fitted((images[0] * 0.5).expand(3, -1, -1), images[1:].expand(-1, 3, -1, -1), place)
+    torch.testing.assert_close(three, one.expand(-1, 3, -1, -1))
+
+
 def test_a_width_changes_its_label_only_when_it_changes_far() -> None:
     images, boxes = _heart(8)
     labels = torch.tensor([[1.0], [0.0]] * 4)

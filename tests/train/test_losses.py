@@ -188,3 +188,32 @@ def test_parameter_groups_hold_every_parameter_once() -> None:
             0.3 if any(p is module["head"].weight or p is module["head"].bias for p in group["params"]) else 0.1
         )
         assert ("weight_decay" in group) == all(p.ndim == 1 for p in group["params"])
+
+
+def test_nt_xent_is_the_mean_over_both_views_of_equation_1() -> None:
+    """Chen et al. 2020, algorithm 1: partners are 2k - 1 and 2k there, k and k + N here."""
+    generator = np.random.default_rng(0)
+    first, second = generator.normal(size=(2, 5, 7))
+    temperature = 0.3
+    z = [row for pair in zip(first, second, strict=True) for row in pair]
+
+    def s(i: int, j: int) -> float:
+        return float(z[i] @ z[j]) / (math.sqrt(z[i] @ z[i]) * math.sqrt(z[j] @ z[j]))
+
+    def cost(i: int, j: int) -> float:
+        others = sum(math.exp(s(i, k) / temperature) for k in range(len(z)) if k != i)
+        return -math.log(math.exp(s(i, j) / temperature) / others)
+
+    expected = sum(cost(2 * k, 2 * k + 1) + cost(2 * k + 1, 2 * k) for k in range(5)) / 10
+    codes = torch.from_numpy(np.concatenate([first, second]))
+    assert float(losses.nt_xent(codes, temperature)) == pytest.approx(expected)
+    nearest = [max((k for k in range(10) if k != i), key=lambda k: s(i, k)) for i in range(10)]
+    share = sum(nearest[i] == i + 1 - 2 * (i % 2) for i in range(10)) / 10
+    assert float(losses.partners_found(codes)) == pytest.approx(share)
+
+
+def test_nt_xent_is_least_where_only_partners_are_alike() -> None:
+    codes = torch.eye(4).repeat(2, 1)
+    assert float(losses.nt_xent(codes, 0.01)) == pytest.approx(0, abs=1e-6)
+    assert float(losses.partners_found(codes)) == 1
+    assert float(losses.nt_xent(torch.ones(8, 3), 0.5)) == pytest.approx(math.log(7))

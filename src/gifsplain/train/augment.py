@@ -55,9 +55,22 @@ def draw_affines(count: int, config: AugmentConfig, device: torch.device | str =
     return torch.stack(rows, 1)
 
 
-def warp(images: Images, affines: Affines, *, padding: str = "border") -> Images:
-    """Images moved by `affines`; `padding` `border` repeats the edge, `zeros` is black (use it for masks)."""
-    grid = F.affine_grid(affines, list(images.shape), align_corners=False)
+def draw_crops(count: int, config: AugmentConfig, least_area: float, device: torch.device | str = "cpu") -> Affines:
+    """As `draw_affines`, of a square part of what they show: between `least_area` and 1 of its area, at any place in it."""
+    affines = draw_affines(count, config, device)
+    sides = (least_area + (1 - least_area) * torch.rand(count, device=device)).sqrt()
+    middles = torch.stack([_either_way(count, 1.0, device) * (1 - sides) for _ in range(2)], 1)
+    linear, shift = affines[:, :, :2], affines[:, :, 2:]
+    return torch.cat([linear * sides[:, None, None], shift + linear @ middles[:, :, None]], 2)
+
+
+def warp(images: Images, affines: Affines, *, padding: str = "border", size: int | None = None) -> Images:
+    """Images moved by `affines`; `padding` `border` repeats the edge, `zeros` is black (use it for masks).
+
+    `size`: height and width of what comes out; without it those of the images.
+    """
+    height, width = (size, size) if size else images.shape[2:]
+    grid = F.affine_grid(affines, [*images.shape[:2], height, width], align_corners=False)
     return F.grid_sample(images, grid, padding_mode=padding, align_corners=False)
 
 

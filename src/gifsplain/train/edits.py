@@ -158,16 +158,34 @@ def fitted(
 
     With the share of each pixel that they shall fill, which fades outside `place`, and how badly each fits along the border.
     """
+    soft = soft_border(place[None])
+    made, ring = matched(givers, image[None], soft)
+    return made, soft[0], ((made - image).square() * ring).sum((1, 2, 3))
+
+
+def soft_border(places: Float[Tensor, "b s s"]) -> Float[Tensor, "b 1 s s"]:
+    """The share of each pixel that a pasted box shall fill: 1 inside, fading outside, 0 from five `FEATHER` on."""
     margin = round(2 * FEATHER)
-    wide = F.max_pool2d(place[None, None], 2 * margin + 1, stride=1, padding=margin)
-    soft = blur(wide, FEATHER)[0]
+    return blur(F.max_pool2d(places[:, None], 2 * margin + 1, stride=1, padding=margin), FEATHER)
+
+
+def matched(
+    givers: Float[Tensor, "g c s s"], images: Float[Tensor, "#g c s s"], soft: Float[Tensor, "#g 1 s s"]
+) -> tuple[Float[Tensor, "g c s s"], Float[Tensor, "#g 1 s s"]]:
+    """The givers with their brightness and contrast where `soft` is neither 0 nor 1 made those of the images.
+
+    With how much each pixel counted in that; 1 in sum.
+    """
     ring = soft * (1 - soft)
-    ring = ring / ring.sum().clamp_min(1e-6)
-    middle, middles = (image * ring).sum(), (givers * ring).sum((1, 2, 3), keepdim=True)
-    spread = ((image - middle).square() * ring).sum().sqrt()
-    spreads = ((givers - middles).square() * ring).sum((1, 2, 3), keepdim=True).sqrt()
-    made = middle + (givers - middles) * (spread / spreads.clamp_min(1e-3)).clamp(*CONTRAST)
-    return made, soft, ((made - image).square() * ring).sum((1, 2, 3))
+    ring = ring / ring.sum((1, 2, 3), keepdim=True).clamp_min(1e-6)
+    middles, wanted = _mean(givers, ring), _mean(images, ring)
+    spreads = _mean((givers - middles).square(), ring).sqrt().clamp_min(1e-3)
+    factors = (_mean((images - wanted).square(), ring).sqrt() / spreads).clamp(*CONTRAST)
+    return wanted + (givers - middles) * factors, ring
+
+
+def _mean(values: Float[Tensor, "b c s s"], ring: Float[Tensor, "#b 1 s s"]) -> Float[Tensor, "b 1 1 1"]:
+    return (values * ring).sum((1, 2, 3), keepdim=True) / values.shape[1]
 
 
 def _replaced(batch: Batch, row: int, image: Tensor, target: int, label: float, mask: Tensor, *, keep: bool) -> Batch:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gifsplain.types import Images
@@ -139,3 +139,26 @@ def same_scores(
     if chosen is None:
         return costs.mean()
     return (costs * chosen[:, None]).sum() / (chosen.sum().clamp(min=1) * costs.shape[1])
+
+
+def nt_xent(codes: Float[Tensor, "v d"], temperature: float) -> Scalar:
+    """How badly each view's code tells its partner from all other views of the batch (Chen et al. 2020, eq. 1, in mean).
+
+    Views `i` and `i + v / 2` are of one image. Similarity is the cosine; 0 where the partner is all that is like it.
+    """
+    similar, partners = _similarities(codes)
+    return F.cross_entropy(similar / temperature, partners)
+
+
+def partners_found(codes: Float[Tensor, "v d"]) -> Scalar:
+    """Share of views whose most similar other view, in the order of `nt_xent`, is their partner; chance is 1 / (v - 1)."""
+    similar, partners = _similarities(codes)
+    return (similar.argmax(1) == partners).float().mean()
+
+
+def _similarities(codes: Float[Tensor, "v d"]) -> tuple[Float[Tensor, "v v"], Int[Tensor, " v"]]:
+    """Cosines, those of a view with itself minus infinity; and the number of each view's partner."""
+    unit = F.normalize(codes, dim=1)
+    count = len(codes)
+    itself = torch.eye(count, dtype=torch.bool, device=codes.device)
+    return (unit @ unit.T).masked_fill(itself, -torch.inf), torch.arange(count, device=codes.device).roll(count // 2)
