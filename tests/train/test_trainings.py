@@ -18,7 +18,6 @@ from gifsplain.train.augment import AugmentConfig
 from gifsplain.train.autoencoder import AutoencoderLoss, AutoencoderTraining, train_autoencoder
 from gifsplain.train.blend import blend_classifiers, join_classifiers
 from gifsplain.train.classifier import ClassifierTraining, train_classifier
-from gifsplain.train.config import LoopConfig
 from gifsplain.train.features import FeatureConfig, open_features
 from gifsplain.train.frame import FrameConfig
 from gifsplain.train.hardening import Hardening
@@ -27,12 +26,12 @@ from gifsplain.train.records import read_history
 from gifsplain.train.rows import DataConfig, SourceConfig
 
 from . import phantoms
+from .runs import CPU, KillAfter, Killed, assert_resumes, losses, state
 
 SIZE = 32
 TINY = AutoencoderConfig(
     size=SIZE, patch=2, widths=(8, 16), blocks=(0, 1), decoder_blocks=(0, 1), bottleneck=(16, 4, 4)
 )
-CPU = LoopConfig(accelerator="cpu", log_every=5, checkpoint_minutes=60, deterministic=True)
 MILD = AugmentConfig(rotation=3, zoom=0.05, shift=0.03)
 
 
@@ -74,32 +73,6 @@ def classifying(rows: DataConfig) -> ClassifierTraining:
         average=0.8,
         evaluate_epochs=2,
     )
-
-
-class Killed(Exception):
-    pass
-
-
-class KillAfter(loop.SilentReporter):
-    """Ends the run without warning after some steps, as a power cut would."""
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def update(self, step: int, losses: object) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise Killed
-
-
-def losses(folder: Path) -> list[float]:
-    return [row["loss"] for row in read_history(folder) if "loss" in row]
-
-
-def state(path: Path) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load_file
-
-    return load_file(path)
 
 
 def test_autoencoder_learns_and_loads_again(autoencoding: AutoencoderTraining, tmp_path: Path) -> None:
@@ -231,13 +204,7 @@ def _youden(labels: np.ndarray, called: np.ndarray) -> float:
 
 def test_resumed_classifier_is_bitwise_the_uninterrupted_one(classifying: ClassifierTraining, tmp_path: Path) -> None:
     often = replace(classifying, epochs=3, loop=replace(classifying.loop, checkpoint_minutes=0))
-    whole = train_classifier(often, tmp_path / "whole")
-    with pytest.raises(Killed):
-        train_classifier(often, tmp_path / "parts", reporter=KillAfter(8))
-    parts = train_classifier(often, tmp_path / "parts", resume=True)
-    theirs = state(whole)
-    assert all(torch.equal(value, theirs[name]) for name, value in state(parts).items())
-    assert read_history(tmp_path / "parts") == read_history(tmp_path / "whole")
+    assert_resumes(train_classifier, often, tmp_path, steps=8)
 
 
 def test_labels_of_unknown_rows_do_not_reach_the_weights(classifying: ClassifierTraining, tmp_path: Path) -> None:
