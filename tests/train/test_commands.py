@@ -88,6 +88,25 @@ def test_classifiers_are_trained_and_joined(tmp_path: Path) -> None:
     assert [member["training"]["loop"]["seed"] for member in members] == [0, 1]
 
 
+def test_a_classifier_starts_from_a_pretrained_body(tmp_path: Path) -> None:
+    manifest, boxes = phantoms.box(phantoms.write(tmp_path / "phantoms", count=60))
+    plan = {"width": 8, "epochs": 1, "batch_size": 8, "loop": {"accelerator": "cpu"}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(plan | {"data": {"cache": str(tmp_path / "cache")}}))
+    words = [str(manifest), "--config", str(tmp_path / "config.yaml"), "--size=40", "--backbone=small", "-t", "Spot"]
+    more = ["-t", "No Finding", "--set", f"boxes={boxes}", "--set", "pasted=4", "--set", "view_size=32"]
+    folder = tmp_path / "pre"
+    for _ in range(2):  # what has ended goes on to the same end
+        result = CliRunner().invoke(commands.app, ["pretrain", *words, *more, "-o", str(folder), "--resume"])
+        assert result.exit_code == 0, result.output
+        assert result.stdout == f"wrote {folder / 'pretrained.safetensors'}\n" and result.stderr == ""
+    card = json.loads((folder / "pretrained.json").read_text())
+    assert card["pasted"]["boxes"].keys() == {"Spot"} and card["size"] == 32
+    start = ["classifier", *words, "--set", f"init={folder}", "-o", str(tmp_path / "cl")]
+    result = CliRunner().invoke(commands.app, start)
+    assert result.exit_code == 0, result.output
+    assert load_classifier(str(tmp_path / "cl")).scores(torch.rand(2, 1, 40, 40)).shape == (2, 1)
+
+
 @pytest.mark.slow
 def test_killed_process_resumes_to_the_same_curve(folder: Path) -> None:
     program = [sys.executable, "-c", "from gifsplain.cli import train; train.app()"]

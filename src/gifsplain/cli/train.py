@@ -97,6 +97,31 @@ def classifier(
 
 
 @app.command()
+def pretrain(
+    data: DataArgument = None,
+    *,
+    output: OutputOption = Path("pretrained"),
+    config: ConfigOption = None,
+    target: TargetOption = None,
+    images: ImagesOption = None,
+    where: WhereOption = None,
+    size: SizeOption = None,
+    backbone: Annotated[str | None, typer.Option(help="efficientnet-lite0 (or 1, 2) or small.")] = None,
+    overrides: SetOption = None,
+    resume: ResumeOption = False,
+) -> None:
+    """Pre-train the body of a classifier on images without labels; `train classifier --set init=OUTPUT` goes on from it."""
+    from gifsplain.train import given
+    from gifsplain.train import pretraining as training
+    from gifsplain.train.progress import make_reporter
+
+    options = given.Given(data or (), config, images, where or (), target or (), size, overrides or ())
+    settings = given.settings(training.Pretraining, options, {"backbone": backbone} if backbone else {})
+    path = training.pretrain_body(settings, output, resume=resume, reporter=make_reporter("pretraining"))
+    typer.echo(f"wrote {path}")
+
+
+@app.command()
 def join(
     classifiers: Annotated[
         list[Path], typer.Argument(help="Folders of finished classifier trainings with the same built-in backbone.")
