@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from click.testing import Result
 from typer.testing import CliRunner
 
 from gifsplain.cli import train as commands
@@ -105,6 +106,37 @@ def test_a_classifier_starts_from_a_pretrained_body(tmp_path: Path) -> None:
     result = CliRunner().invoke(commands.app, start)
     assert result.exit_code == 0, result.output
     assert load_classifier(str(tmp_path / "cl")).scores(torch.rand(2, 1, 40, 40)).shape == (2, 1)
+
+
+def test_folds_are_trained_one_by_one_and_imitated(tmp_path: Path) -> None:
+    manifest = phantoms.write(tmp_path / "phantoms", count=60)
+    plan = {
+        "data": {"size": 32, "cache": str(tmp_path / "cache"), "sources": [{"manifest": str(manifest)}]},
+        "backbone": "small",
+        "width": 4,
+        "epochs": 1,
+        "loop": {"accelerator": "cpu", "log_every": 1},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(plan))
+    told = ["--config", str(tmp_path / "config.yaml"), "-t", "Big", "-t", "Spot", "-o"]
+
+    def run(*more: str) -> Result:
+        return CliRunner().invoke(commands.app, ["cross-fit", *told, str(tmp_path / "out"), "--folds", "2", *more])
+
+    first = run("--fold", "1")
+    assert (first.exit_code, first.stdout) == (0, f"trained fold 1; {tmp_path / 'out'} lacks others\n"), first.output
+    again = run("--fold", "1")
+    assert "fold-1 already holds a training; add --resume" in str(again.exception)
+    other = run("--fold", "0", "--set", "rate=0.1")
+    assert "(rate: 0.0006 there, 0.1 now)" in str(other.exception)
+    whole = run("--resume")
+    assert (whole.exit_code, whole.stdout) == (0, f"wrote {tmp_path / 'out' / 'crossfit.npz'}\n"), whole.output
+    wrong = CliRunner().invoke(commands.app, ["cross-fit", *told, str(tmp_path / "out"), "--folds", "3", "--resume"])
+    assert isinstance(wrong.exception, ConfigurationError)
+    student = ["--set", f"hardening.crossfit=[{tmp_path / 'out'}]", "--set", "hardening.imitation=8"]
+    result = CliRunner().invoke(commands.app, ["classifier", *told, str(tmp_path / "student"), *student])
+    assert result.exit_code == 0, result.output
+    assert all(row["imitation"] > 0 for row in read_history(tmp_path / "student") if "loss" in row)
 
 
 @pytest.mark.slow

@@ -253,7 +253,7 @@ def test_hardened_classifier_and_perceptual_autoencoder(
             assert torch.equal(value, later[name]) == (name < "body.2"), name
     for broken, message in (
         (replace(hardening, autoencoder=""), "need hardening.autoencoder"),
-        (replace(hardening, teachers=()), "go together"),
+        (replace(hardening, teachers=()), "goes together"),
     ):
         with pytest.raises(ConfigurationError, match=message):
             train_classifier(replace(short, hardening=broken), tmp_path / "none")

@@ -96,6 +96,39 @@ def classifier(
     typer.echo(f"wrote {path}")
 
 
+@app.command("cross-fit")
+def cross_fit(
+    data: DataArgument = None,
+    *,
+    output: OutputOption = Path("crossfit"),
+    config: ConfigOption = None,
+    target: TargetOption = None,
+    images: ImagesOption = None,
+    where: WhereOption = None,
+    size: SizeOption = None,
+    folds: Annotated[int, typer.Option(help="Parts of the training patients.")] = 5,
+    fold: Annotated[
+        int | None, typer.Option(help="Train only the classifier that lacks this part, counted from 0; default: all.")
+    ] = None,
+    overrides: SetOption = None,
+    resume: ResumeOption = False,
+) -> None:
+    """Train a classifier without each part of the training patients and write what it says of them (crossfit.npz).
+
+    A classifier may then imitate these logits (hardening.crossfit and hardening.imitation). With --fold several processes
+    share the work, and the one that ends last writes the file.
+    """
+    from gifsplain.train import classifier as training
+    from gifsplain.train import given
+    from gifsplain.train.crossfit import cross_fit as run
+    from gifsplain.train.progress import make_reporter
+
+    options = given.Given(data or (), config, images, where or (), target or (), size, overrides or ())
+    settings = given.settings(training.ClassifierTraining, options)
+    path = run(settings, folds, output, only=fold, resume=resume, reporter=make_reporter("classifier"))
+    typer.echo(f"wrote {path}" if path else f"trained fold {fold}; {output} lacks others")
+
+
 @app.command()
 def pretrain(
     data: DataArgument = None,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gifsplain.errors import ConfigurationError
 from gifsplain.models import backbones, foreign, trained
-from gifsplain.train import boxes, calibration, data, imagenet, loop, losses, optimise
+from gifsplain.train import boxes, calibration, data, imagenet, loop, losses, optimise, out_of_fold
 from gifsplain.train import config as configuration
 from gifsplain.train.augment import AugmentConfig, draw_affines, expose, warp
 from gifsplain.train.config import LoopConfig
@@ -93,7 +93,7 @@ class Objective(nn.Module):
         evidence: Evidence | None = None,
         edited: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Terms for one batch; `masks` are boxes at image size, `teachers` logits to imitate except where `edited`."""
+        """Terms for one batch; `masks` are boxes at image size, `teachers` logits to imitate, except of `edited` images and where nan."""
         model, config = self.model, self.config
         terms: dict[str, Tensor] = {}
         if masks is not None and isinstance(model, backbones.Classifier):
@@ -137,6 +137,8 @@ class ClassifierTask:
         self.weights = dataset.weights(self.train)
         self.boxes = boxes.read_boxes(config.boxes, dataset, config.data) if config.boxes else None
         self.widened = config.data.targets.index(config.edits.widened) if config.edits.widened_share else None
+        crossfit = config.hardening.crossfit
+        self.given = out_of_fold.read(crossfit, dataset, config.data.targets) if crossfit else None
         self.usual: boxes.Boxes = {}
         if self.boxes is not None and self.widened is not None:
             box = boxes.usual(self.boxes, self.widened, self.train)
@@ -158,13 +160,13 @@ class ClassifierTask:
         config, fabric = self.config, self.fabric
         rows = self._rows(step)
         images, labels, masks, usual = self._batch(rows)
-        teachers = self.hardener.imitated(images)
+        teachers = self._imitated(images, rows)
         wide = Wide(self.widened, usual) if self.widened is not None and usual is not None else None
         parts = torch.from_numpy(self.dataset.table.parts[rows]).to(images.device)
         evidence = self.hardener.evidence(Films(images, labels, masks, parts), wide)
-        edited = None
+        untouched = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+        edited = None if self.given is None else untouched
         if masks is not None:
-            untouched = torch.zeros(len(images), dtype=torch.bool, device=images.device)
             made = edit(Batch(images, labels, masks, untouched, parts), usual, config.edits, self.widened)
             images, labels, masks, edited, _ = made
         images, labels, mixture = self.hardener.harden(images, labels, masks, self.widened)
@@ -194,6 +196,12 @@ class ClassifierTask:
             world=self.fabric.world_size,
             weights=self.weights,
         )
+
+    def _imitated(self, images: Images, rows: data.Rows) -> Tensor | None:
+        """Logits to imitate, nan where none is known; None when nothing is imitated."""
+        if self.given is None:
+            return self.hardener.imitated(images)
+        return torch.from_numpy(self.given[rows]).float().to(images.device)
 
     def _batch(self, rows: data.Rows) -> tuple[Images, Tensor, Tensor | None, Tensor | None]:
         """Images, labels, boxes of each target, and where the target lies whose width is edited."""

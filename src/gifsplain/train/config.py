@@ -80,8 +80,13 @@ def load(cls: type[T], path: Path, overrides: Sequence[str] = ()) -> T:
 
 def save(config: Any, path: Path) -> None:
     """Write the configuration as YAML, all fields, through a temporary name."""
-    text = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
-    files.write_text(path, text)
+    files.write_text(path, to_yaml(config))
+
+
+def to_yaml(config: Any) -> str:
+    """The text of a configuration's file, all fields."""
+    text: str = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+    return text
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -82,6 +82,9 @@ class Hardening:
     """Parameter of the beta distribution for mixing pairs of images and labels, in half of the batches; 0: never."""
     teachers: tuple[str, ...] = ()
     """Folders of finished classifier trainings whose mean logits are imitated; they may have more targets."""
+    crossfit: tuple[Path, ...] = ()
+    """Instead of teachers: folders of `gifsplain train cross-fit` on the same films, whose mean out-of-fold logits are
+    imitated where all of them know one."""
     imitation: float = 0.0
     """Weight of that term."""
 
@@ -348,8 +351,10 @@ def check_hardening(config: Hardening, targets: tuple[str, ...], *, boxes: bool,
             raise ConfigurationError(f"hardening.{name} must be some of {known}, got {given}")
     if (config.localise or config.confine_step) and not boxes:
         raise ConfigurationError("hardening.localise and hardening.confine_step need boxes")
-    if bool(config.imitation) != bool(config.teachers):
-        raise ConfigurationError("hardening.imitation and hardening.teachers go together")
+    if config.teachers and config.crossfit:
+        raise ConfigurationError("give hardening.teachers or hardening.crossfit, not both")
+    if bool(config.imitation) != bool(config.teachers or config.crossfit):
+        raise ConfigurationError("hardening.imitation goes together with hardening.teachers or hardening.crossfit")
 
 
 def _teacher(name: str, rows: DataConfig, fabric: Fabric) -> tuple[trained.ClassifierNet, list[int]]:

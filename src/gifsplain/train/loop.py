@@ -30,6 +30,8 @@ from gifsplain.train.records import Records
 
 CHECKPOINT = "last.ckpt"
 BEST = "best.ckpt"
+FREE = ("loop.checkpoint_minutes", "data.cache")
+"""Settings that may change when a training goes on."""
 
 logger = logging.getLogger(__name__)
 
@@ -208,8 +210,7 @@ def open_folder(config: Any, folder: Path, *, resume: bool) -> None:
     prepare_folder(folder, resume=resume)
     path = folder / "config.yaml"
     if path.exists() and (folder / CHECKPOINT).exists():
-        old = configuration.load(type(config), path)
-        configuration.require_same(old, config, folder, free=("loop.checkpoint_minutes", "data.cache"))
+        configuration.require_same(configuration.load(type(config), path), config, folder, free=FREE)
     configuration.save(config, path)
 
 

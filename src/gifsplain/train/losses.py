@@ -131,14 +131,18 @@ def same_scores(
 ) -> Scalar:
     """Binary cross-entropy of the logits `ours` against the probabilities of `theirs`, less its least value.
 
-    Mean over the `chosen` rows; 0 where there is none.
+    Mean over what is known of `theirs` (not nan) in the `chosen` rows; 0 where there is nothing. Without `chosen` all rows
+    count, and all of `theirs` must be known.
     """
+    known = ~theirs.isnan()
+    theirs = theirs if chosen is None else theirs.nan_to_num()  # or nan would reach the gradient of what does not count
     wanted = theirs.sigmoid()
     costs = F.binary_cross_entropy_with_logits(ours, wanted, reduction="none")
     costs = costs - F.binary_cross_entropy_with_logits(theirs, wanted, reduction="none")
     if chosen is None:
         return costs.mean()
-    return (costs * chosen[:, None]).sum() / (chosen.sum().clamp(min=1) * costs.shape[1])
+    counted = known & chosen[:, None]
+    return (costs * counted).sum() / counted.sum().clamp(min=1)
 
 
 def nt_xent(codes: Float[Tensor, "v d"], temperature: float) -> Scalar:
