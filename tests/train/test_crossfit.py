@@ -26,6 +26,7 @@ from gifsplain.train.crossfit import cross_fit, fold_of
 from gifsplain.train.hardening import Hardening, check_hardening
 from gifsplain.train.loop import SilentReporter, make_fabric
 from gifsplain.train.mixing import Mixture
+from gifsplain.train.pretraining import Pretraining, pretrain_body
 from gifsplain.train.records import read_history
 from gifsplain.train.rows import DataConfig, SourceConfig
 
@@ -330,6 +331,24 @@ def test_what_has_learnt_already_is_warned_of(
     begun = replace(settings, epochs=0.2, init=str(folder / "fold-0"))
     cross_fit(begun, 3, tmp_path / "out", only=0)
     assert "fold-0 must not have learnt from the labels that are left out here" in caplog.text
+
+
+def test_a_body_that_no_label_taught_is_not_warned_of(
+    config: ClassifierTraining, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    films = Pretraining(
+        config.data, "small", width=4, view_size=SIZE, loop=config.loop, epochs=0.2, batch_size=8, projection=(8, 4)
+    )
+    pretrain_body(replace(films, loop=replace(films.loop, monitor="")), tmp_path / "body")
+    cross_fit(replace(config, epochs=0.2, init=str(tmp_path / "body")), 3, tmp_path / "out", only=0)
+    assert "must not have learnt" not in caplog.text
+
+
+def test_a_folder_is_not_bound_to_films_that_cannot_be_trained_on(config: ClassifierTraining, tmp_path: Path) -> None:
+    rows = [line | {"split": "train"} for line in lines(config)]
+    with pytest.raises(InputError, match="no row is in split 'val'"):
+        cross_fit(rewritten(config, rows), 3, tmp_path / "out", only=0)
+    assert not (tmp_path / "out" / crossfit.SETTINGS).exists()
 
 
 @pytest.mark.parametrize("turned", [False, True])

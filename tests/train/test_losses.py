@@ -212,6 +212,21 @@ def test_nt_xent_is_the_mean_over_both_views_of_equation_1() -> None:
     assert float(losses.partners_found(codes)) == pytest.approx(share)
 
 
+def test_a_film_that_comes_twice_is_not_told_from_itself() -> None:
+    generator = torch.Generator().manual_seed(0)
+    codes, films = torch.randn(8, 5, generator=generator, dtype=torch.float64), torch.tensor([7, 3, 7, 9])
+    unit, costs, found = codes / codes.norm(dim=1, keepdim=True), [], []
+    for i in range(8):
+        partner = (i + 4) % 8
+        others = [k for k in range(8) if k == partner or films[k % 4] != films[i % 4]]
+        likeness = {k: math.exp(float(unit[i] @ unit[k]) / 0.3) for k in others}
+        costs.append(-math.log(likeness[partner] / sum(likeness.values())))
+        found.append(max(likeness, key=likeness.__getitem__) == partner)
+    assert float(losses.nt_xent(codes, 0.3, films)) == pytest.approx(sum(costs) / 8)
+    assert float(losses.partners_found(codes, films)) == pytest.approx(sum(found) / 8)
+    assert float(losses.nt_xent(codes, 0.3, films)) < float(losses.nt_xent(codes, 0.3))
+
+
 def test_nt_xent_is_least_where_only_partners_are_alike() -> None:
     codes = torch.eye(4).repeat(2, 1)
     assert float(losses.nt_xent(codes, 0.01)) == pytest.approx(0, abs=1e-6)

@@ -94,6 +94,10 @@ def test_without_boxes_no_label_is_needed(plan: Pretraining, tmp_path: Path) -> 
     assert {name for row in read_history(tmp_path / "pre") for name in row} == {"step", "loss", "contrast", "partner"}
     card = json.loads((tmp_path / "pre" / "pretrained.json").read_text())
     assert card["rows"] == {"train": 80, "val": 0} and card["validation"] == {} and "pasted" not in card
+    known = replace(rows, sources=(replace(rows.sources[0], knows=("Spot",)),))  # as in a classifier's configuration
+    pretrain_body(replace(alone, data=known), tmp_path / "other")
+    with pytest.raises(ConfigurationError, match="needs films in the split val"):
+        pretrain_body(replace(alone, loop=replace(plan.loop, monitor="val/partner")), tmp_path / "monitored")
 
 
 def test_crops_show_the_asked_share_of_the_film_upright_and_unmirrored() -> None:
@@ -245,7 +249,7 @@ def test_only_the_logit_of_the_boxs_finding_is_asked(plan: Pretraining) -> None:
     pasted = training.draw_pasted()
     assert pasted is not None
     logits = torch.randn(8, 2, requires_grad=True)
-    terms = training._terms(torch.randn(32, 16), logits, pasted)
+    terms = training._terms(torch.randn(32, 16), torch.arange(16), logits, pasted)
     costs = []
     for row, kind, label in zip(logits.detach().double(), pasted.kinds, pasted.labels, strict=True):
         chance = 1 / (1 + np.exp(-float(row[kind])))
@@ -335,6 +339,8 @@ def test_a_body_of_another_kind_is_refused(plan: Pretraining, folder: Path, tmp_
         ({"pasted": 7}, "pasted must be even and 0 or more, got 7"),
         ({"pasted": -2}, "pasted must be even and 0 or more, got -2"),
         ({"boxes": None}, "pasted needs boxes"),
+        ({"pasted": 0}, "boxes are for pasted findings"),
+        ({"view_size": 0}, "view_size must be 1 or more, got 0"),
         ({"healthy": "Fine"}, "pasted needs data.targets with 'Fine' and the findings"),
     ],
 )

@@ -115,9 +115,9 @@ def autoencoder(folder: Path) -> Autoencoder:
 
 def _read(folder: Path, stem: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
     if not (folder / f"{stem}.json").is_file():
-        command = "pretrain" if stem == PRETRAINED else stem
+        command = {PRETRAINED: "pretrain", CLASSIFIER: "classifier` or, to start from, `gifsplain train pretrain"}
         raise WeightsError(
-            f"{folder} holds no {stem}.json; expected a folder that `gifsplain train {command}` finished"
+            f"{folder} holds no {stem}.json; expected a folder that `gifsplain train {command.get(stem, stem)}` finished"
         )
     values = builtin.read_card(stem, folder)
     config, state = builtin.read_weights(stem, values, folder)

@@ -69,7 +69,7 @@ def warp(images: Images, affines: Affines, *, padding: str = "border", size: int
 
     `size`: height and width of what comes out; without it those of the images.
     """
-    height, width = (size, size) if size else images.shape[2:]
+    height, width = (size, size) if size is not None else images.shape[2:]
     grid = F.affine_grid(affines, [*images.shape[:2], height, width], align_corners=False)
     return F.grid_sample(images, grid, padding_mode=padding, align_corners=False)
 

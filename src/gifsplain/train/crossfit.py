@@ -77,6 +77,7 @@ def cross_fit(
     """
     _check(config, folds, only)
     dataset = data.open_dataset(config.data, reporter.decoded if reporter else None)
+    dataset.rows("val")  # refused before the folder is bound to settings that cannot be trained
     parts = _folds(dataset, folds)
     wanted = range(folds) if only is None else (only,)
     done = _finished(config, parts, folder, folds)
@@ -108,9 +109,16 @@ def _check(config: ClassifierTraining, folds: int, only: int | None) -> None:
         )
     if config.hardening.crossfit:
         raise ConfigurationError("hardening.crossfit has been told of every fold; leave it out of cross-fit")
-    earlier = [*([config.init] if config.init not in ("", "imagenet") else []), *config.hardening.teachers]
+    earlier = [*([config.init] if _may_tell(config.init) else []), *config.hardening.teachers]
     if earlier:
         logger.warning("%s must not have learnt from the labels that are left out here", ", ".join(earlier))
+
+
+def _may_tell(init: str) -> bool:
+    """Whether what a training starts from may have learnt labels: all but ImageNet's weights and a body that no boxes taught."""
+    if init in ("", "imagenet"):
+        return False
+    return not trained.is_pretrained(Path(init)) or "pasted" in trained.load_pretrained(Path(init))[2]
 
 
 def _place(folder: Path, fold: int) -> Path:

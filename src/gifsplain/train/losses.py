@@ -145,24 +145,30 @@ def same_scores(
     return (costs * counted).sum() / counted.sum().clamp(min=1)
 
 
-def nt_xent(codes: Float[Tensor, "v d"], temperature: float) -> Scalar:
+def nt_xent(codes: Float[Tensor, "v d"], temperature: float, films: Int[Tensor, " n"] | None = None) -> Scalar:
     """How badly each view's code tells its partner from all other views of the batch (Chen et al. 2020, eq. 1, in mean).
 
-    Views `i` and `i + v / 2` are of one image. Similarity is the cosine; 0 where the partner is all that is like it.
+    Views `i` and `i + v / 2` are of one image. Similarity is the cosine; 0 where the partner is all that is like it. `films`
+    numbers the images: where one is there twice, its other views are not told apart from it.
     """
-    similar, partners = _similarities(codes)
+    similar, partners = _similarities(codes, films)
     return F.cross_entropy(similar / temperature, partners)
 
 
-def partners_found(codes: Float[Tensor, "v d"]) -> Scalar:
-    """Share of views whose most similar other view, in the order of `nt_xent`, is their partner; chance is 1 / (v - 1)."""
-    similar, partners = _similarities(codes)
+def partners_found(codes: Float[Tensor, "v d"], films: Int[Tensor, " n"] | None = None) -> Scalar:
+    """Share of views whose most similar other view, among those of `nt_xent`, is their partner; chance is 1 / (v - 1)."""
+    similar, partners = _similarities(codes, films)
     return (similar.argmax(1) == partners).float().mean()
 
 
-def _similarities(codes: Float[Tensor, "v d"]) -> tuple[Float[Tensor, "v v"], Int[Tensor, " v"]]:
-    """Cosines, those of a view with itself minus infinity; and the number of each view's partner."""
+def _similarities(
+    codes: Float[Tensor, "v d"], films: Int[Tensor, " n"] | None
+) -> tuple[Float[Tensor, "v v"], Int[Tensor, " v"]]:
+    """Cosines, minus infinity between views of one image that are no partners; and the number of each view's partner."""
     unit = F.normalize(codes, dim=1)
     count = len(codes)
-    itself = torch.eye(count, dtype=torch.bool, device=codes.device)
-    return (unit @ unit.T).masked_fill(itself, -torch.inf), torch.arange(count, device=codes.device).roll(count // 2)
+    partners = torch.arange(count, device=codes.device).roll(count // 2)
+    shown = (torch.arange(count // 2, device=codes.device) if films is None else films).repeat(2)
+    same = shown[:, None] == shown
+    same[torch.arange(count, device=codes.device), partners] = False
+    return (unit @ unit.T).masked_fill(same, -torch.inf), partners

@@ -74,7 +74,7 @@ def _content(file: Path) -> tuple[list[str], list[str], Float[np.ndarray, "n t"]
     try:
         with np.load(file) as content:
             names, targets, logits = (content[key] for key in ("films", "targets", "logits"))
-    except (OSError, KeyError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, TypeError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise InputError(f"cannot read {file}: {error}; make it with gifsplain train cross-fit") from error
     if logits.shape != (len(names), len(targets)):
         raise InputError(f"{file} has {logits.shape} logits for {len(names)} films and {len(targets)} targets")

@@ -104,11 +104,20 @@ def draw_recipe(findings: Findings, count: int) -> Recipe:
     for place in range(1, count, 2):
         like = findings.healthy[findings.parts[findings.healthy] == findings.parts[givers[place]]]
         givers[place] = like[int(torch.randint(len(like), ()))]
-    chances = torch.from_numpy(findings.weights * (findings.healthy != givers[:, None]))
-    backgrounds = findings.healthy[torch.multinomial(chances, 1)[:, 0].numpy()]
+    backgrounds = _drawn(findings, count)
+    while (own := backgrounds == givers).any():
+        backgrounds[own] = _drawn(findings, int(own.sum()))
     places: boxes.Boxes = {i: [(0, *edges)] for i, edges in enumerate(findings.edges[drawn].tolist())}
     labels = (torch.arange(count) % 2 == 0).float()
     return Recipe(backgrounds, givers, places, torch.from_numpy(findings.kinds[drawn]), labels)
+
+
+def _drawn(findings: Findings, count: int) -> Rows:
+    """Healthy films by weight."""
+    rows: Rows = findings.healthy[
+        torch.multinomial(torch.from_numpy(findings.weights), count, replacement=True).numpy()
+    ]
+    return rows
 
 
 def paste(backgrounds: Images, givers: Images, places: Float[Tensor, "b s s"]) -> Images:

@@ -122,6 +122,10 @@ class PretrainTask:
                 f"batch_size {config.batch_size} is more than the {len(self.train)} training films: a film would be told "
                 "from itself; make it smaller"
             )
+        if config.loop.monitor and not len(self.val):
+            raise ConfigurationError(
+                f"loop.monitor {config.loop.monitor!r} needs films in the split val; leave it empty"
+            )
         self.weights = dataset.weights(self.train)
         self.findings = _findings(config, dataset)
         self.body_config = describe(config)
@@ -152,7 +156,8 @@ class PretrainTask:
         images = views if pasted is None else torch.cat([views, pasted.images])
         self.net.train()
         codes, logits = self.net(images.contiguous(memory_format=torch.channels_last), len(views))
-        terms = self._terms(codes, logits, pasted)
+        films = torch.from_numpy(rows).to(codes.device)
+        terms = self._terms(codes, films, logits, pasted)
         optimise.set_rates(self.optimizer, optimise.warm_cosine(step, self.steps, config.warmup))
         self.optimizer.zero_grad()
         fabric.backward(terms["loss"])
@@ -161,10 +166,12 @@ class PretrainTask:
         self.optimizer.step()
         return {name: value.detach() for name, value in terms.items()}
 
-    def _terms(self, codes: Tensor, logits: Tensor | None, pasted: Pasted | None) -> dict[str, Tensor]:
+    def _terms(
+        self, codes: Tensor, films: Int[Tensor, " n"], logits: Tensor | None, pasted: Pasted | None
+    ) -> dict[str, Tensor]:
         """Losses outside of mixed precision, and how often they were answered rightly."""
-        contrast = losses.nt_xent(codes, self.config.temperature)
-        terms = {"loss": contrast, "contrast": contrast, "partner": losses.partners_found(codes)}
+        contrast = losses.nt_xent(codes, self.config.temperature, films)
+        terms = {"loss": contrast, "contrast": contrast, "partner": losses.partners_found(codes, films)}
         if logits is None or pasted is None:
             return terms
         asked = logits.gather(1, pasted.kinds[:, None])[:, 0]
@@ -273,6 +280,12 @@ def check(config: Pretraining) -> Pretraining:
     if config.pasted < 0 or config.pasted % 2:
         raise ConfigurationError(
             f"pasted must be even and 0 or more, got {config.pasted}: half of it is for comparison"
+        )
+    if config.view_size < 1:
+        raise ConfigurationError(f"view_size must be 1 or more, got {config.view_size}")
+    if not config.pasted and config.boxes is not None:
+        raise ConfigurationError(
+            "boxes are for pasted findings; say how many are pasted beside each batch, or leave boxes out"
         )
     if not config.pasted:
         return replace(config, data=without_labels(config.data))

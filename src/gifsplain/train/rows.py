@@ -384,4 +384,4 @@ def _first_of_each(table: Table) -> tuple[NDArray[np.int64], list[BadRow]]:
 
 def without_labels(config: DataConfig) -> DataConfig:
     """The same rows for a training that needs no labels."""
-    return replace(config, targets=(), unions={})
+    return replace(config, targets=(), unions={}, sources=tuple(replace(one, knows=None) for one in config.sources))
