@@ -51,6 +51,9 @@ def write_explanation(
 
     Outputs that need a sweep are left out for a method that only draws a map. `native` animates at the original's
     own size. Files that others have put into the older folder are kept.
+
+    Raises:
+        InputError: For formats that do not exist, or where all of them need a sweep and there is none.
     """
     wanted = _wanted(explanation, formats, arrays)
     final = explanation_folder(explanation.case, explanation.target, folder)
@@ -107,7 +110,13 @@ def outputs(explanation: Explanation, wanted: Collection[str], *, native: bool =
 def _wanted(explanation: Explanation, formats: Collection[str], arrays: bool) -> set[str]:
     refuse_unknown(formats)
     wanted = {*formats, *(["arrays"] if arrays else [])}
-    return {kind for kind in wanted if is_made(explanation, kind)}
+    made = {kind for kind in wanted if is_made(explanation, kind)}
+    if wanted and not made:
+        raise InputError(
+            f"{explanation.method} only draws a map, and {', '.join(sorted(wanted))} need a sweep of frames; ask for map, "
+            "overlay, report or json"
+        )
+    return made
 
 
 def refuse_unknown(formats: Collection[str]) -> None:
