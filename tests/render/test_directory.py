@@ -44,7 +44,7 @@ def test_any_name_of_a_target_can_be_drawn(tmp_path, explanation, target):
 def test_a_map_has_no_animation(tmp_path):
     made = directory.write_explanation(fakes.map_only(fakes.phantom(32)), tmp_path, arrays=True)
     assert names(made) == ["arrays.npz", "explanation.json", "image.png", "map.png", "overlay.png", "report.html"]
-    with pytest.raises(InputError, match="only draws a map, and curve, gif need a sweep"):
+    with pytest.raises(InputError, match=r"only draws a map; what was asked for \(curve, gif\) needs"):
         directory.write_explanation(fakes.map_only(fakes.phantom(32)), tmp_path / "none", formats=("gif", "curve"))
     assert not (tmp_path / "none").exists()
 

@@ -113,8 +113,8 @@ def _wanted(explanation: Explanation, formats: Collection[str], arrays: bool) ->
     made = {kind for kind in wanted if is_made(explanation, kind)}
     if wanted and not made:
         raise InputError(
-            f"{explanation.method} only draws a map, and {', '.join(sorted(wanted))} need a sweep of frames; ask for map, "
-            "overlay, report or json"
+            f"{explanation.method} only draws a map; what was asked for ({', '.join(sorted(wanted))}) needs a sweep of frames; "
+            "ask for map, overlay, report or json"
         )
     return made
 
