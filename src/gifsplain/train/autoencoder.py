@@ -145,23 +145,13 @@ class AutoencoderTask:
     def step(self, step: int) -> Mapping[str, Tensor]:
         """One batch forward, back, and a step of the optimiser."""
         config, fabric = self.config, self.fabric
-        rows = data.batch_indices(
-            self.train,
-            step,
-            batch_size=config.batch_size,
-            seed=config.loop.seed,
-            rank=fabric.global_rank,
-            world=fabric.world_size,
-            weights=self.weights,
+        rows = data.rows_of_process(
+            self.train, step, fabric, batch_size=config.batch_size, seed=config.loop.seed, weights=self.weights
         )
         images = augment(self.dataset.images(rows, fabric.device), config.augment)
         terms = self.objective(images.contiguous(memory_format=torch.channels_last))
-        optimise.set_rates(self.optimizer, optimise.warm_cosine(step, self.steps, config.warmup))
-        self.optimizer.zero_grad()
-        fabric.backward(terms["loss"])
-        if config.clip:
-            fabric.clip_gradients(self.objective, self.optimizer, max_norm=config.clip, error_if_nonfinite=False)
-        self.optimizer.step()
+        rate = optimise.warm_cosine(step, self.steps, config.warmup)
+        optimise.descend(fabric, self.objective, self.optimizer, terms["loss"], factor=rate, clip=config.clip)
         self.average.update(self.model)
         return {name: value.detach() for name, value in terms.items()}
 

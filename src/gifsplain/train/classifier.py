@@ -176,25 +176,16 @@ class ClassifierTask:
         images = images.contiguous(memory_format=torch.channels_last)
         self.objective.train()
         terms = self.objective(images, labels, masks, teachers, evidence, edited)
-        optimise.set_rates(self.optimizer, optimise.warm_cosine(step, self.steps, config.warmup))
-        self.optimizer.zero_grad()
-        fabric.backward(terms["loss"])
-        if config.clip:
-            fabric.clip_gradients(self.objective, self.optimizer, max_norm=config.clip, error_if_nonfinite=False)
-        self.optimizer.step()
+        rate = optimise.warm_cosine(step, self.steps, config.warmup)
+        optimise.descend(fabric, self.objective, self.optimizer, terms["loss"], factor=rate, clip=config.clip)
         self.average.update(self.model)
         return {name: value.detach() for name, value in terms.items()}
 
     def _rows(self, step: int) -> data.Rows:
         """Rows of this process's part of the batch."""
-        return data.batch_indices(
-            self.train,
-            step,
-            batch_size=self.config.batch_size,
-            seed=self.config.loop.seed,
-            rank=self.fabric.global_rank,
-            world=self.fabric.world_size,
-            weights=self.weights,
+        config = self.config
+        return data.rows_of_process(
+            self.train, step, self.fabric, batch_size=config.batch_size, seed=config.loop.seed, weights=self.weights
         )
 
     def _imitated(self, images: Images, rows: data.Rows) -> Tensor | None:

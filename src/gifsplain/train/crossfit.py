@@ -4,7 +4,6 @@ A classifier that has learnt its training films by heart repeats their labels, r
 says what the other films teach about them (cross-fitting, Chernozhukov et al. 2018).
 """
 
-import hashlib
 import io
 import json
 import logging
@@ -25,6 +24,7 @@ from gifsplain.train import calibration, data, loop
 from gifsplain.train import config as configuration
 from gifsplain.train.classifier import ClassifierTraining, check, train_classifier
 from gifsplain.train.out_of_fold import FILE, films, places
+from gifsplain.train.rows import hashed
 
 SETTINGS = "crossfit.yaml"
 CARD = "crossfit.json"
@@ -47,8 +47,7 @@ class CrossFit:
 
 def fold_of(patient: str, folds: int) -> int:
     """Which of `folds` parts a patient belongs to: a function of the name, so that all images of one stay together."""
-    digest = hashlib.md5(files.utf8(f"fold of {patient}").encode(), usedforsecurity=False).hexdigest()
-    return int(digest[:8], 16) % folds
+    return hashed(f"fold of {patient}") % folds
 
 
 def cross_fit(

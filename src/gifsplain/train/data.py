@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
+from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -103,6 +104,14 @@ def batch_indices(
         here = places // len(rows) == epoch
         chosen[here] = _epoch_order(len(rows), int(epoch), seed, weights)[places[here] % len(rows)]
     return rows[chosen]
+
+
+def rows_of_process(
+    rows: Rows, step: int, fabric: Fabric, *, batch_size: int, seed: int, weights: NDArray[np.float64] | None = None
+) -> Rows:
+    """`batch_indices` of the process that `fabric` is in."""
+    rank, world = fabric.global_rank, fabric.world_size
+    return batch_indices(rows, step, batch_size=batch_size, seed=seed, rank=rank, world=world, weights=weights)
 
 
 def _epoch_order(count: int, epoch: int, seed: int, weights: NDArray[np.float64] | None) -> Rows:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -22,6 +23,21 @@ def set_rates(optimizer: Optimizer, factor: float) -> None:
     for group in optimizer.param_groups:
         group.setdefault("base_rate", group["lr"])
         group["lr"] = group["base_rate"] * factor
+
+
+def descend(
+    fabric: Fabric, module: nn.Module, optimizer: Optimizer, loss: Tensor, *, factor: float, clip: float = 0.0
+) -> None:
+    """One step down the gradient of `loss`, at `factor` times the first learning rates.
+
+    `clip`: largest norm of the gradient; 0 leaves it. One that is not finite is left to whoever looks at the loss.
+    """
+    set_rates(optimizer, factor)
+    optimizer.zero_grad()
+    fabric.backward(loss)
+    if clip:
+        fabric.clip_gradients(module, optimizer, max_norm=clip, error_if_nonfinite=False)
+    optimizer.step()
 
 
 class Average(Generic[M]):

@@ -143,14 +143,8 @@ class PretrainTask:
     def step(self, step: int) -> Mapping[str, Tensor]:
         """One batch forward, back, and a step of the optimiser."""
         config, fabric = self.config, self.fabric
-        rows = data.batch_indices(
-            self.train,
-            step,
-            batch_size=config.batch_size,
-            seed=config.loop.seed,
-            rank=fabric.global_rank,
-            world=fabric.world_size,
-            weights=self.weights,
+        rows = data.rows_of_process(
+            self.train, step, fabric, batch_size=config.batch_size, seed=config.loop.seed, weights=self.weights
         )
         views, pasted = self.draw_views(rows), self.draw_pasted()
         images = views if pasted is None else torch.cat([views, pasted.images])
@@ -158,12 +152,8 @@ class PretrainTask:
         codes, logits = self.net(images.contiguous(memory_format=torch.channels_last), len(views))
         films = torch.from_numpy(rows).to(codes.device)
         terms = self._terms(codes, films, logits, pasted)
-        optimise.set_rates(self.optimizer, optimise.warm_cosine(step, self.steps, config.warmup))
-        self.optimizer.zero_grad()
-        fabric.backward(terms["loss"])
-        if config.clip:
-            fabric.clip_gradients(self.net, self.optimizer, max_norm=config.clip, error_if_nonfinite=False)
-        self.optimizer.step()
+        rate = optimise.warm_cosine(step, self.steps, config.warmup)
+        optimise.descend(fabric, self.net, self.optimizer, terms["loss"], factor=rate, clip=config.clip)
         return {name: value.detach() for name, value in terms.items()}
 
     def _terms(

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from gifsplain.errors import InputError
+from gifsplain.io.files import utf8
 from gifsplain.io.images import SUFFIXES
 from gifsplain.train.pixels import ArrayImage, DatasetImage, FileImage, RowImage
 
@@ -148,9 +149,14 @@ def refuse(bad: Sequence[BadRow], rows: int) -> None:
         )
 
 
+def hashed(text: str) -> int:
+    """A number below 16^8 that only `text` decides, on every machine."""
+    return int(hashlib.md5(utf8(text).encode(), usedforsecurity=False).hexdigest()[:8], 16)
+
+
 def hashed_split(patient: str, fractions: tuple[float, float]) -> str:
     """`val`, `test` or `train` as a function of the patient's name alone: new patients never move old ones."""
-    place = int(hashlib.md5(patient.encode(), usedforsecurity=False).hexdigest()[:8], 16) / 16**8
+    place = hashed(patient) / 16**8
     val, test = fractions
     return "val" if place < val else "test" if place < val + test else "train"
 

@@ -70,10 +70,9 @@ class SmallTask:
 
     def step(self, step: int) -> Mapping[str, Tensor]:
         """One batch forward, back, and a step of the optimiser."""
-        rows = data.batch_indices(
-            self.train, step, batch_size=self.config.batch, seed=self.config.loop.seed, rank=self.fabric.global_rank,
-            world=self.fabric.world_size,
-        )  # fmt: skip
+        rows = data.rows_of_process(
+            self.train, step, self.fabric, batch_size=self.config.batch, seed=self.config.loop.seed
+        )
         images = augment.augment(self.dataset.images(rows, self.fabric.device), self.config.augment)
         self.model.train()
         logits = self.model(images.contiguous(memory_format=torch.channels_last)).float()
