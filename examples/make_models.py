@@ -15,49 +15,34 @@ import yaml
 from gifsplain.io import files, memory
 from gifsplain.models import builtin
 from gifsplain.train.autoencoder import AutoencoderTraining, train_autoencoder
-from gifsplain.train.blend import blend_classifiers
 from gifsplain.train.classifier import ClassifierTraining, train_classifier
 from gifsplain.train.config import from_dict, override
+from gifsplain.train.crossfit import cross_fit
+from gifsplain.train.pretraining import Pretraining, pretrain_body
 from gifsplain.train.progress import make_reporter
 
 HERE = Path(__file__).parent
 DATA = "../shared/data"
 """How the configurations write the folder of the data."""
-AGAIN = ("epochs=7", "loop.patience=0")
-"""What differs where the first classifier is trained again, to be imitated, beside the seed."""
-MORE = (
-    "data.targets=[Atelectasis, Cardiomegaly, Effusion, Lung Opacity, Mass, Pneumothorax, No Finding, Nodule, Edema, "
-    "Emphysema, Pleural_Thickening]",
-    "epochs=8",
-    "evaluate_epochs=2",
-    "loop.monitor=''",
-    "loop.patience=0",
-)
-"""What differs where a larger network is trained to be imitated: more targets, its last weights."""
-ROUGHER = ("augment={rotation: 12, zoom: 0.15, aspect: 0.08, shift: 0.07}", "hardening.mixup=0.4", "batch_size=20")
-Step = tuple[str, str, tuple[str, ...]]
+Step = tuple[str, str, str, tuple[str, ...]]
 STEPS: tuple[Step, ...] = (
-    ("classifier", "classifier-first", ()),
-    ("classifier", "classifier-second", (*AGAIN, "loop.seed=1")),
-    ("classifier", "classifier-third", (*AGAIN, "loop.seed=2")),
-    ("classifier", "classifier-lite1", (*MORE, "backbone=efficientnet-lite1", "loop.seed=1")),
-    ("classifier", "classifier-lite2", (*MORE, *ROUGHER, "backbone=efficientnet-lite2")),
-    ("autoencoder", "autoencoder", ()),
-    ("classifier-hardened", "classifier-hardened", ()),
-    ("classifier-visible", "classifier-visible", ()),
-    ("classifier-edited", "classifier-edited", ()),
+    ("pretrain", "pretrain", "pretrained", ()),
+    ("classifier", "classifier-plain", "classifier-plain", ()),
+    ("cross-fit", "classifier-plain", "folds-pretrained", ()),
+    ("cross-fit", "classifier-plain", "folds-imagenet", ("init=imagenet",)),
+    (
+        "cross-fit",
+        "classifier-plain",
+        "folds-edited",
+        ("init=imagenet", "edits={widened: Cardiomegaly, widened_share: 0.125, exchanged_share: 0.25}"),
+    ),
+    ("autoencoder", "autoencoder", "autoencoder", ()),
+    ("classifier", "classifier-hardened", "classifier-hardened", ()),
 )
-"""Configuration, output folder and overrides, in order; a folder's name is what later configurations call it."""
-BLENDED = ("classifier-visible", "classifier-edited", 0.6, "classifier-blended")
-"""Weights between two steps, and the share of the second; chosen on val."""
-LATER: tuple[Step, ...] = (
-    ("classifier-answering", "classifier-answering", ()),
-    ("classifier-outlined", "classifier-outlined", ()),
-    ("classifier-narrowed", "classifier-narrowed", ()),
-    ("classifier-settled", "classifier-settled", ()),
-)
-"""As in `STEPS`, after blending; the last is the shipped classifier."""
-SHIPPED = {"classifier-settled": builtin.CLASSIFIER_FILE, "autoencoder": builtin.AUTOENCODER_FILE}
+"""Command of `gifsplain train`, configuration, output folder and overrides, in order; a folder's name is what later
+configurations call it."""
+FOLDS = 5
+SHIPPED = {"classifier-hardened": builtin.CLASSIFIER_FILE, "autoencoder": builtin.AUTOENCODER_FILE}
 """Output folder and the name of its model in the package."""
 
 
@@ -67,11 +52,15 @@ def read(name: str, data: Path, output: Path, overrides: tuple[str, ...] = ()) -
     return override(yaml.safe_load(text.replace(DATA, str(data)).replace("OUT/", f"{output}/")), overrides)
 
 
-def train(name: str, values: dict[str, Any], folder: Path) -> None:
-    """One training, from its checkpoint where there is one."""
-    reporter = make_reporter(name)
-    if "model" in values:
+def train(command: str, values: dict[str, Any], folder: Path) -> None:
+    """One step, from its checkpoint where there is one."""
+    reporter = make_reporter(folder.name)
+    if command == "pretrain":
+        pretrain_body(from_dict(Pretraining, values), folder, resume=True, reporter=reporter)
+    elif command == "autoencoder":
         train_autoencoder(from_dict(AutoencoderTraining, values), folder, resume=True, reporter=reporter)
+    elif command == "cross-fit":
+        cross_fit(from_dict(ClassifierTraining, values), FOLDS, folder, resume=True, reporter=reporter)
     else:
         train_classifier(from_dict(ClassifierTraining, values), folder, resume=True, reporter=reporter)
 
@@ -98,16 +87,8 @@ def main() -> None:
     if not (options.data / "metadata.csv").is_file():
         sys.exit(f"{options.data} holds no metadata.csv; see docs/built-in-models.md for the data")
 
-    def run(step: Step) -> None:
-        name, folder, overrides = step
-        train(name, read(name, options.data, options.output, overrides), options.output / folder)
-
-    for step in STEPS:
-        run(step)
-    first, second, share, blended = BLENDED
-    blend_classifiers(options.output / first, options.output / second, share, options.output / blended)
-    for step in LATER:
-        run(step)
+    for command, name, folder, overrides in STEPS:
+        train(command, read(name, options.data, options.output, overrides), options.output / folder)
     for folder, stem in SHIPPED.items():
         ship(options.output / folder, stem, options.weights)
     print("measure them: examples/measure_autoencoder.py, `gifsplain evaluate models`, then examples/write_cards.py")

@@ -10,6 +10,7 @@ from gifsplain.cli.reference import reference
 DOCS = Path(__file__).parent.parent / "docs"
 
 
+@pytest.mark.slow  # ten seconds a page
 @pytest.mark.parametrize("page", ["own-classifier.md", "tutorial.md"])
 def test_every_block_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (DOCS / page).read_text(encoding="utf-8")

@@ -12,8 +12,8 @@ import torch
 from gifsplain.errors import ConfigurationError, InputError, WeightsError
 from gifsplain.models import trained
 from gifsplain.models.networks import AutoencoderConfig, build_autoencoder
+from gifsplain.train import calibration, data, frame, loop
 from gifsplain.train import config as configuration
-from gifsplain.train import data, frame, loop
 from gifsplain.train.augment import AugmentConfig
 from gifsplain.train.autoencoder import AutoencoderLoss, AutoencoderTraining, train_autoencoder
 from gifsplain.train.blend import blend_classifiers, join_classifiers
@@ -198,6 +198,21 @@ def test_classifier_learns_and_half_is_its_operating_point(classifying: Classifi
         assert _youden(labels[:, t], scores[:, t] >= 0.5) == pytest.approx(max(found))
 
 
+def test_temperatures_are_fitted_with_the_spread_that_is_asked(
+    classifying: ClassifierTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def fit(labels: np.ndarray, logits: np.ndarray, spread: float) -> tuple[np.ndarray, np.ndarray]:
+        asked.append(spread)
+        return np.zeros(labels.shape[1]), np.full(labels.shape[1], spread)
+
+    monkeypatch.setattr(calibration, "fit", fit)
+    train_classifier(replace(classifying, epochs=0.1, spread=0.25), tmp_path / "cl")
+    card = json.loads((tmp_path / "cl" / "classifier.json").read_text())
+    assert asked == [0.25] and card["calibration"]["temperature"] == [0.25, 0.25]
+
+
 def _youden(labels: np.ndarray, called: np.ndarray) -> float:
     return float(called[labels == 1].mean() - called[labels == 0].mean())
 
@@ -313,6 +328,8 @@ def test_refusals(autoencoding: AutoencoderTraining, classifying: ClassifierTrai
         train_classifier(replace(classifying, data=replace(classifying.data, targets=())), tmp_path / "b")
     with pytest.raises(ConfigurationError, match="boxes need a built-in backbone"):
         train_classifier(replace(classifying, boxes=Path("b.csv"), backbone="timm:resnet18"), tmp_path / "c")
+    with pytest.raises(ConfigurationError, match=r"spread is a standard deviation above 0, got 0\.0"):
+        train_classifier(replace(classifying, spread=0.0), tmp_path / "c")
     with pytest.raises(WeightsError, match=r"holds no classifier\.json"):
         trained.classifier(tmp_path)
     only = replace(classifying.data, sources=(replace(classifying.data.sources[0], where=("split=train",)),))

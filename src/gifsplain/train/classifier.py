@@ -59,6 +59,8 @@ class ClassifierTraining:
     average: float = 0.99
     evaluate_epochs: float = 1.0
     half: bool = False
+    spread: float = calibration.SPREAD
+    """How far the temperatures of the targets may lie apart after training: expected standard deviation of their logarithms."""
 
 
 class Objective(nn.Module):
@@ -267,7 +269,8 @@ def train_classifier(
     outcome = loop.run(task, fabric, folder, config.loop, plan=plan, reporter=reporter)
     loop.load_best(task, folder)
     model = task.average.module
-    calibrated = calibrate(model, dataset.table.labels[task.val], task.predict(task.val), config.data.targets)
+    labels, logits = dataset.table.labels[task.val], task.predict(task.val)
+    calibrated = calibrate(model, labels, logits, config.data.targets, config.spread)
     path = folder / f"{trained.CLASSIFIER}.safetensors"
     if fabric.is_global_zero:
         card = _card(config, folder, task) | {"steps": outcome.step, "best_step": outcome.best_step} | calibrated
@@ -281,9 +284,10 @@ def calibrate(
     labels: Float[np.ndarray, "n t"],
     logits: Float[np.ndarray, "n t"],
     targets: tuple[str, ...],
+    spread: float = calibration.SPREAD,
 ) -> dict[str, Any]:
     """Set the model's calibration in place; returns what the card says about it."""
-    offsets, temperatures = calibration.fit(labels, logits)
+    offsets, temperatures = calibration.fit(labels, logits, spread)
     model.calibration_offset.copy_(torch.from_numpy(offsets))
     model.calibration_temperature.copy_(torch.from_numpy(temperatures))
     both = ((labels == 1).any(0)) & ((labels == 0).any(0))
@@ -306,6 +310,8 @@ def check(config: ClassifierTraining) -> None:
         raise ConfigurationError(f"boxes need a built-in backbone, got {config.backbone}; leave boxes out")
     if config.frozen and ":" in config.backbone:
         raise ConfigurationError(f"frozen needs a built-in backbone, got {config.backbone}; leave frozen out")
+    if not config.spread > 0:
+        raise ConfigurationError(f"spread is a standard deviation above 0, got {config.spread}")
     widened = bool(config.edits.widened_share)
     check_hardening(config.hardening, config.data.targets, boxes=config.boxes is not None, widened=widened)
     check_edits(config.edits, config.data.targets, boxes=config.boxes is not None)
