@@ -14,7 +14,17 @@ from gifsplain.models.load import load
 from . import phantoms
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-FINDINGS = ("Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax")
+FINDINGS = (
+    "Atelectasis",
+    "Cardiomegaly",
+    "Consolidation",
+    "Effusion",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pneumonia",
+    "Pneumothorax",
+)
 SIZE = 64
 SMALL = (
     f"data.size={SIZE}",
@@ -56,7 +66,7 @@ def chests(folder: Path) -> None:
         for i in range(count):
             path = f"{source}-{i:03d}.png"
             phantoms.draw(rng, big=bool(i % 2), spot=bool(i % 3), size=SIZE).save(folder / path)
-            finding = FINDINGS[i // 2 % 10] if source == "nih" and i // 2 % 10 < len(FINDINGS) else "No Finding"
+            finding = FINDINGS[i // 2 % 12] if source == "nih" and i // 2 % 12 < len(FINDINGS) else "No Finding"
             split = "val" if i // 20 == 4 or i % 20 == 19 else "train"
             films.append({
                 "path": path, "source": source, "patient_id": f"{source}-{i}", "view": "PA", "labels": finding, "split": split,
@@ -67,7 +77,7 @@ def chests(folder: Path) -> None:
     _table(folder / "metadata.csv", films)
     _table(folder / "boxes.csv", boxes)
     enlarged = [
-        {"index": i, "patient_id": f"small-{i}", "view": "PA", "labels": FINDINGS[i % 8], "split": "train"}
+        {"index": i, "patient_id": f"small-{i}", "view": "PA", "labels": FINDINGS[i], "split": "train"}
         for i in range(8)
     ]
     _table(folder / "nih64.csv", enlarged)
