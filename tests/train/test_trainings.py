@@ -16,11 +16,11 @@ from gifsplain.train import calibration, data, frame, loop
 from gifsplain.train import config as configuration
 from gifsplain.train.augment import AugmentConfig
 from gifsplain.train.autoencoder import AutoencoderLoss, AutoencoderTraining, train_autoencoder
-from gifsplain.train.blend import blend_classifiers, join_classifiers
 from gifsplain.train.classifier import ClassifierTraining, train_classifier
 from gifsplain.train.features import FeatureConfig, open_features
 from gifsplain.train.frame import FrameConfig
 from gifsplain.train.hardening import Hardening
+from gifsplain.train.join import join_classifiers
 from gifsplain.train.mixing import draw_mixture
 from gifsplain.train.records import read_history
 from gifsplain.train.rows import DataConfig, SourceConfig
@@ -211,6 +211,8 @@ def test_temperatures_are_fitted_with_the_spread_that_is_asked(
     train_classifier(replace(classifying, epochs=0.1, spread=0.25), tmp_path / "cl")
     card = json.loads((tmp_path / "cl" / "classifier.json").read_text())
     assert asked == [0.25] and card["calibration"]["temperature"] == [0.25, 0.25]
+    join_classifiers((tmp_path / "cl", tmp_path / "cl"), (1, 1), tmp_path / "joined")
+    assert asked == [0.25] * 4  # each member, and the whole
 
 
 def _youden(labels: np.ndarray, called: np.ndarray) -> float:
@@ -337,35 +339,6 @@ def test_refusals(autoencoding: AutoencoderTraining, classifying: ClassifierTrai
         train_classifier(replace(classifying, data=only), tmp_path / "d")
     saved = configuration.load(ClassifierTraining, tmp_path / "d" / "config.yaml")
     assert saved.data.sources[0].where == ("split=train",)
-
-
-def test_blended_weights_lie_between_and_are_calibrated_again(classifying: ClassifierTraining, tmp_path: Path) -> None:
-    first, second = tmp_path / "first", tmp_path / "second"
-    train_classifier(replace(classifying, epochs=4), first)
-    train_classifier(replace(classifying, epochs=4, init=str(first)), second)
-    for folder, share in (("none", 0.0), ("half", 0.5), ("all", 1.0)):
-        blend_classifiers(first, second, share, tmp_path / folder)
-    ours, theirs, half = (state(tmp_path / name / "classifier.safetensors") for name in ("first", "second", "half"))
-    for name in ours:
-        if name.startswith("calibration"):
-            continue
-        mean = (ours[name] + theirs[name]) / 2 if ours[name].is_floating_point() else ours[name]
-        torch.testing.assert_close(half[name], mean, msg=name)
-    for name, end in (("none", "first"), ("all", "second")):  # the ends are the trainings, calibration and all
-        mixed = trained.classifier(tmp_path / name)
-        dataset = data.open_dataset(classifying.data)
-        images = dataset.images(dataset.rows("val"))
-        torch.testing.assert_close(
-            mixed.scores(images), trained.classifier(tmp_path / end).scores(images), atol=1e-4, rtol=0
-        )
-    card = json.loads((tmp_path / "half" / "classifier.json").read_text())
-    assert card["blend"] == {"first": "first", "second": "second", "share_of_second": 0.5}
-    with pytest.raises(ConfigurationError, match=r"share must lie in \[0, 1\], got 2"):
-        blend_classifiers(first, second, 2, tmp_path / "wrong")
-    train_classifier(replace(classifying, epochs=1, width=4), tmp_path / "other")
-    with pytest.raises(ConfigurationError, match="only like can be blended"):
-        blend_classifiers(first, tmp_path / "other", 0.5, tmp_path / "wrong")
-    assert not (tmp_path / "wrong").exists()
 
 
 @pytest.fixture

@@ -173,7 +173,7 @@ def join(
     The validation data of the last one's training is read again, from where its configuration says; no other may have
     been trained on it.
     """
-    from gifsplain.train.blend import join_classifiers
+    from gifsplain.train.join import join_classifiers
 
     own = dict(_target_shares(text) for text in target_share or ())
     path = join_classifiers(classifiers, share or [1.0] * len(classifiers), output, of_targets=own)

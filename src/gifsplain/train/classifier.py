@@ -284,7 +284,7 @@ def calibrate(
     labels: Float[np.ndarray, "n t"],
     logits: Float[np.ndarray, "n t"],
     targets: tuple[str, ...],
-    spread: float = calibration.SPREAD,
+    spread: float,
 ) -> dict[str, Any]:
     """Set the model's calibration in place; returns what the card says about it."""
     offsets, temperatures = calibration.fit(labels, logits, spread)

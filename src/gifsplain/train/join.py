@@ -1,8 +1,6 @@
-"""Two or more trained classifiers made one, calibrated again: the mean of their weights, or of their logits.
+"""Two or more trained classifiers made one, calibrated again: the mean of their logits.
 
-Where the second training went on from the first, weights in between keep most of what each does better (model soups,
-Wortsman et al. 2022): here accuracy on films as they are, and explanations. Logits may be averaged whatever the trainings
-were; the network that does so has the bodies of all side by side.
+The network that gives it has the bodies of all side by side, whatever their trainings were.
 """
 
 import logging
@@ -37,29 +35,6 @@ STILL_TRUE = (
     "best_step",
 )
 """What stays in a card when the network is made of several."""
-
-
-@torch.no_grad()
-def blend_classifiers(first: Path, second: Path, share: float, folder: Path) -> Path:
-    """Write to `folder` the classifier `(1 - share) * first + share * second`, as a training would; returns its weights.
-
-    Calibrated on the validation rows of the second training, whose configuration the card keeps.
-
-    Raises:
-        ConfigurationError: When the two differ in architecture or targets, or `share` lies outside [0, 1].
-    """
-    if not 0 <= share <= 1:
-        raise ConfigurationError(f"share must lie in [0, 1], got {share}")
-    (net, _), (later, values) = (trained.load_classifier_net(path) for path in (first, second))
-    if net.config != later.config:
-        raise ConfigurationError(f"{first} is {net.config}, {second} is {later.config}; only like can be blended")
-    mixed = net.state_dict()
-    for name, theirs in later.state_dict().items():
-        if theirs.is_floating_point():
-            mixed[name] = torch.lerp(mixed[name], theirs, share)
-    net.load_state_dict(mixed)
-    mixture = {"first": first.name, "second": second.name, "share_of_second": share}
-    return _finished(net, values, {"blend": mixture}, _validation(values), folder)
 
 
 @torch.no_grad()
@@ -144,15 +119,14 @@ def _shares(
 class _Validation(NamedTuple):
     dataset: data.Dataset
     rows: data.Rows
-    half: bool
-    """Whether the training stores its weights in half precision."""
+    training: ClassifierTraining
 
 
 def _validation(values: dict[str, Any]) -> _Validation:
     """The validation rows of the training that a card tells of."""
     training = configuration.from_dict(ClassifierTraining, values["training"])
     dataset = data.open_dataset(training.data)
-    return _Validation(dataset, dataset.rows("val"), training.half)
+    return _Validation(dataset, dataset.rows("val"), training)
 
 
 def _finished(
@@ -161,7 +135,7 @@ def _finished(
     """Calibrate and save, with what a training's card says of the data and of itself; what was measured holds no longer."""
     kept = {key: values[key] for key in STILL_TRUE if key in values}
     card = kept | {"name": folder.name} | made | _calibrated(net, seen)
-    return trained.save(folder, trained.CLASSIFIER, net, net.config.to_dict(), card, half=seen.half)
+    return trained.save(folder, trained.CLASSIFIER, net, net.config.to_dict(), card, half=seen.training.half)
 
 
 def _calibrated(net: trained.ClassifierNet, seen: _Validation) -> dict[str, Any]:
@@ -169,4 +143,5 @@ def _calibrated(net: trained.ClassifierNet, seen: _Validation) -> dict[str, Any]
     net.calibration_offset.zero_()
     net.calibration_temperature.fill_(1.0)
     parts = [net.raw_logits(seen.dataset.images(part)).double() for part in data.in_batches(seen.rows, 32)]
-    return calibrate(net, seen.dataset.table.labels[seen.rows], torch.cat(parts).numpy(), net.config.targets)
+    labels, logits = seen.dataset.table.labels[seen.rows], torch.cat(parts).numpy()
+    return calibrate(net, labels, logits, net.config.targets, seen.training.spread)
