@@ -7,6 +7,8 @@ the results where the package keeps its weights. Interrupted, it goes on where i
 import argparse
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,13 @@ STEPS: tuple[Step, ...] = (
 )
 """Command of `gifsplain train`, configuration, output folder and overrides, in order; a folder's name is what later
 configurations call it."""
-FOLDS = 5
+TRAININGS: dict[str, tuple[type[Any], Callable[..., object]]] = {
+    "pretrain": (Pretraining, pretrain_body),
+    "classifier": (ClassifierTraining, train_classifier),
+    "cross-fit": (ClassifierTraining, partial(cross_fit, folds=5)),
+    "autoencoder": (AutoencoderTraining, train_autoencoder),
+}
+"""What configures a command, and runs it."""
 SHIPPED = {"classifier-hardened": builtin.CLASSIFIER_FILE, "autoencoder": builtin.AUTOENCODER_FILE}
 """Output folder and the name of its model in the package."""
 
@@ -54,15 +62,8 @@ def read(name: str, data: Path, output: Path, overrides: tuple[str, ...] = ()) -
 
 def train(command: str, values: dict[str, Any], folder: Path) -> None:
     """One step, from its checkpoint where there is one."""
-    reporter = make_reporter(folder.name)
-    if command == "pretrain":
-        pretrain_body(from_dict(Pretraining, values), folder, resume=True, reporter=reporter)
-    elif command == "autoencoder":
-        train_autoencoder(from_dict(AutoencoderTraining, values), folder, resume=True, reporter=reporter)
-    elif command == "cross-fit":
-        cross_fit(from_dict(ClassifierTraining, values), FOLDS, folder, resume=True, reporter=reporter)
-    else:
-        train_classifier(from_dict(ClassifierTraining, values), folder, resume=True, reporter=reporter)
+    kind, run = TRAININGS[command]
+    run(from_dict(kind, values), folder=folder, resume=True, reporter=make_reporter(folder.name))
 
 
 def ship(folder: Path, stem: str, weights: Path) -> None:

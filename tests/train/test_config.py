@@ -13,19 +13,10 @@ from hypothesis import strategies as st
 
 from gifsplain.errors import ConfigurationError
 from gifsplain.train import classifier, config
-from gifsplain.train.autoencoder import AutoencoderTraining
 from gifsplain.train.classifier import ClassifierTraining
 from gifsplain.train.config import LoopConfig
-from gifsplain.train.pretraining import Pretraining
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-KINDS = {
-    "pretrain": Pretraining,
-    "autoencoder": AutoencoderTraining,
-    "classifier": ClassifierTraining,
-    "cross-fit": ClassifierTraining,
-}
-"""What a command of `gifsplain train` is configured by."""
 
 
 class Side(StrEnum):
@@ -151,7 +142,7 @@ def test_every_step_of_the_built_in_models_is_a_configuration_on_earlier_steps(m
 
     for command, name, folder, overrides in make_models.STEPS:
         values = make_models.read(name, Path("DATA"), Path("OUT"), overrides)
-        made = config.from_dict(KINDS[command], values)
+        made = config.from_dict(make_models.TRAININGS[command][0], values)
         if isinstance(made, ClassifierTraining):
             classifier.check(made)
         used = {part.split("/")[1] for part in re.findall(r"OUT/[\w-]+", json.dumps(config.to_dict(made)))}
