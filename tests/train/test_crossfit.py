@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from gifsplain.errors import ConfigurationError, InputError
 from gifsplain.models import trained
 from gifsplain.train import config as configuration
-from gifsplain.train import crossfit, data, losses, out_of_fold
+from gifsplain.train import crossfit, data, identity, losses, out_of_fold
 from gifsplain.train.augment import AugmentConfig
 from gifsplain.train.classifier import ClassifierTask, ClassifierTraining, train_classifier
 from gifsplain.train.config import LoopConfig
@@ -527,7 +527,7 @@ def test_given_logits_are_imitated_row_by_row(
     same_scores = losses.same_scores
     monkeypatch.setattr(losses, "same_scores", lambda *given: (asked.append(given), same_scores(*given))[1])
     known = dict(zip(values["films"].tolist(), values["logits"], strict=True))
-    names = out_of_fold.films(task.dataset)
+    names = identity.films(task.dataset)
     for step in range(4):
         rows, terms = task._rows(step), task.step(step)
         logits, given_logits, chosen = asked[step]

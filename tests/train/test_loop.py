@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,11 @@ class Noisy:
         torch.manual_seed(1)
         self.model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.05)
-        self.metrics, self.stop_at = metrics, stop_at
+        self.values, self.stop_at = metrics, stop_at
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return ("val/auc",)
 
     def step(self, step: int) -> Mapping[str, Tensor]:
         if step == self.stop_at:
@@ -37,7 +42,7 @@ class Noisy:
 
     def evaluate(self, step: int) -> Mapping[str, float]:
         torch.rand(3)  # evaluation may draw numbers without disturbing training
-        return {"val/auc": self.metrics[min(step // 2 - 1, len(self.metrics) - 1)]}
+        return {"val/auc": self.values[min(step // 2 - 1, len(self.values) - 1)]}
 
     def state_dict(self) -> dict[str, Any]:
         return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
@@ -147,13 +152,95 @@ def test_loss_that_is_not_finite_ends_the_run_and_spares_the_checkpoint(tmp_path
     assert loop.read_checkpoint(tmp_path / loop.CHECKPOINT)["step"] == 4
 
 
+def test_weights_that_are_not_finite_are_never_kept(tmp_path: Path) -> None:
+    """The loss of the step that broke them is finite still."""
+
+    class Bursting(Noisy):
+        def step(self, step: int) -> Mapping[str, Tensor]:
+            losses = super().step(step)
+            if step == 4:
+                with torch.no_grad():
+                    self.model[0].weight[0, 0] = math.inf  # type: ignore[index]
+            return losses
+
+    with pytest.raises(
+        ModelError, match=r"state model\.0\.weight is no longer finite near step 5; the last checkpoint is"
+    ):
+        train(Bursting(), tmp_path / "often", checkpoint_minutes=0)
+    assert loop.read_checkpoint(tmp_path / "often" / loop.CHECKPOINT)["step"] == 4
+    with pytest.raises(ModelError, match=r"near step 5; there is no checkpoint yet.*or with loop\.precision 32-true"):
+        train(Bursting(), tmp_path / "last", steps=5, precision="bf16-mixed")
+    assert not (tmp_path / "last" / loop.CHECKPOINT).exists()
+
+
+def test_what_is_not_known_stops_nothing(tmp_path: Path) -> None:
+    outcome = train(Noisy(metrics=(math.nan,)), tmp_path, every=2, monitor="val/auc", patience=2)
+    assert (outcome.step, outcome.stopped_early) == (12, False) and math.isnan(outcome.best)
+
+
+def test_a_best_checkpoint_of_another_run_is_never_taken(tmp_path: Path) -> None:
+    train(Noisy(metrics=(0.6, 0.8, 0.7)), tmp_path, every=2, steps=6, monitor="val/auc")
+    (tmp_path / loop.CHECKPOINT).unlink()  # as a kill before the first regular checkpoint leaves it
+    loop.prepare_folder(tmp_path, resume=False)
+    assert not (tmp_path / loop.BEST).exists()
+    kept = Noisy()
+    loop.load_best(kept, tmp_path, train(kept, tmp_path))  # nothing is monitored: the last weights
+    outcome = train(Noisy(metrics=(0.6, 0.8, 0.7)), tmp_path / "new", every=2, steps=6, monitor="val/auc")
+    best = Noisy()
+    loop.load_best(best, tmp_path / "new", outcome)
+    expected = loop.read_checkpoint(tmp_path / "new" / loop.BEST)["trainee"]["model"]["0.weight"]
+    assert torch.equal(best.model[0].weight, expected)  # type: ignore[arg-type]
+    with pytest.raises(WeightsError, match=r"best\.ckpt is of step 4, expected that of the best step, 2"):
+        loop.load_best(best, tmp_path / "new", replace(outcome, best_step=2))
+    (tmp_path / "new" / loop.BEST).unlink()
+    with pytest.raises(WeightsError, match=r"best\.ckpt is missing, expected that of the best step, 4"):
+        loop.load_best(best, tmp_path / "new", outcome)
+
+
+def test_a_training_goes_on_with_the_same_data_only(tmp_path: Path) -> None:
+    def go(steps: int, checksum: str) -> loop.Outcome:
+        config = LoopConfig(accelerator="cpu")
+        fabric = loop.make_fabric(config)
+        return loop.run(Noisy(), fabric, tmp_path, config, plan=loop.Plan(steps), checksum=checksum)
+
+    go(4, "aa")
+    with pytest.raises(ConfigurationError, match="was begun with other films, patients, splits or labels"):
+        go(8, "bb")
+    assert go(8, "aa").step == 8
+    content = loop.read_checkpoint(tmp_path / loop.CHECKPOINT)
+    content.pop("checksum")
+    loop.write_checkpoint(content, tmp_path / loop.CHECKPOINT)  # as earlier versions wrote it
+    assert go(10, "bb").step == 10
+
+
+def test_a_full_disk_is_said_and_spares_the_checkpoint(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    path = tmp_path / loop.CHECKPOINT
+    loop.write_checkpoint({"step": 1}, path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            loop.write_checkpoint({"step": 2, "weights": torch.rand(100_000)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert loop.read_checkpoint(path) == {"step": 1} and [p.name for p in tmp_path.iterdir()] == [loop.CHECKPOINT]
+
+
+def test_a_finished_training_is_not_overwritten_when_its_checkpoint_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "classifier.safetensors").write_bytes(b"weights")
+    for resume in (False, True):
+        with pytest.raises(ConfigurationError, match=r"holds a finished training, classifier\.safetensors, whose"):
+            loop.prepare_folder(tmp_path, resume=resume)
+
+
 def test_refusals(tmp_path: Path) -> None:
     train(Noisy(), tmp_path / "done")
     with pytest.raises(ConfigurationError, match="already holds a training; add --resume"):
         loop.prepare_folder(tmp_path / "done", resume=False)
     loop.prepare_folder(tmp_path / "done", resume=True)
     with pytest.raises(ConfigurationError, match=r"loop.monitor 'val/iou' is not a metric .* \['val/auc'\]"):
-        train(Noisy(), tmp_path / "monitor", monitor="val/iou")
+        train(Noisy(stop_at=0), tmp_path / "monitor", monitor="val/iou")  # before the first step
     (tmp_path / "done" / loop.CHECKPOINT).write_bytes(b"PK damaged")
     with pytest.raises(WeightsError, match="is not a readable checkpoint"):
         train(Noisy(), tmp_path / "done")

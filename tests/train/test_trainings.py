@@ -236,7 +236,41 @@ def test_labels_of_unknown_rows_do_not_reach_the_weights(classifying: Classifier
     heads = [m["exp_avg"] for m in moments if m["exp_avg"].shape[0] == 2]
     assert heads and all(not head[1].any() and head[0].any() for head in heads)
     card = json.loads((tmp_path / "cl" / "classifier.json").read_text())
-    assert card["untrained"] == ["Spot"]
+    assert card["untrained"] == ["Spot"] and trained.classifier(tmp_path / "cl").card.untrained == ("Spot",)
+
+
+def test_what_val_cannot_say_is_told(
+    classifying: ClassifierTraining, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Spot is learnt, but no film of val has it."""
+    dataset = data.open_dataset(classifying.data)
+    labels = dataset.table.labels.copy()
+    labels[dataset.rows("val"), 1] = 0
+    told = replace(dataset, table=replace(dataset.table, labels=labels))
+    short = replace(classifying, epochs=0.2)
+    train_classifier(short, tmp_path / "cl", dataset=told)
+    assert "val knows no positive or no negative of Spot: 0.5 means nothing there" in caplog.text
+    text = (tmp_path / "cl" / "classifier.json").read_text()
+    card = json.loads(text)
+    assert "NaN" not in text and card["validation"]["val/auc/Spot"] is None
+    assert "untrained" not in card and card["calibration"]["none"] == ["Spot"]
+    assert trained.classifier(tmp_path / "cl").card.untrained == ()  # it has been learnt
+    waiting = replace(short, loop=replace(short.loop, monitor="val/auc/Spot"))
+    with pytest.raises(ConfigurationError, match=r"monitor val/auc/Spot can never be known: val has no positive or no"):
+        train_classifier(waiting, tmp_path / "spot", dataset=told)
+    labels[dataset.rows("val"), 0] = np.nan
+    with pytest.raises(ConfigurationError, match=r"monitor val/auc can never be known: .* of Big, Spot"):
+        train_classifier(short, tmp_path / "none", dataset=told)
+
+
+def test_a_training_does_not_go_on_with_other_labels(classifying: ClassifierTraining, tmp_path: Path) -> None:
+    short = replace(classifying, epochs=0.2)
+    dataset = data.open_dataset(classifying.data)
+    train_classifier(short, tmp_path / "cl", dataset=dataset)
+    other = replace(dataset, table=replace(dataset.table, labels=1 - dataset.table.labels))
+    with pytest.raises(ConfigurationError, match="was begun with other films, patients, splits or labels"):
+        train_classifier(short, tmp_path / "cl", resume=True, dataset=other)
+    train_classifier(short, tmp_path / "cl", resume=True, dataset=dataset)
 
 
 def test_hardened_classifier_and_perceptual_autoencoder(

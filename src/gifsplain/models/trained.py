@@ -1,6 +1,7 @@
 """Models that `gifsplain train` made: a folder with weights as safetensors and a card as JSON."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,9 +41,18 @@ def save(
     state = {key: _stored(value, half=half) for key, value in net.state_dict().items()}
     path = folder / f"{stem}.safetensors"
     files.write_bytes(path, safetensors.torch.save(state, metadata={"config": json.dumps(config)}))
-    values = {**card, "sha256": files.sha256_file(path)}
+    values = known_numbers({**card, "sha256": files.sha256_file(path)})
     files.write_text(folder / f"{stem}.json", json.dumps(values, indent=1, ensure_ascii=False) + "\n")
     return path
+
+
+def known_numbers(values: Any) -> Any:
+    """`values` with None for every number that is none: JSON knows neither nan nor infinity."""
+    if isinstance(values, dict):
+        return {key: known_numbers(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [known_numbers(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 def _stored(value: Tensor, *, half: bool) -> Tensor:
@@ -125,13 +135,14 @@ def _read(folder: Path, stem: str) -> tuple[dict[str, Any], dict[str, Any], dict
 
 
 def _card(values: dict[str, Any], kind: Literal["classifier", "autoencoder"]) -> ModelCard:
-    known = {"name", "kind", "size", "channels", "targets", "sha256", "meaning"}
+    known = {"name", "kind", "size", "channels", "targets", "untrained", "sha256", "meaning"}
     return ModelCard(
         name=values["name"],
         kind=kind,
         size=values["size"],
         channels=values["channels"],
         targets=tuple(values.get("targets", ())),
+        untrained=tuple(values.get("untrained", ())),
         meaning=wrap.meaning_of(values.get("meaning", ScoreMeaning.PROBABILITY), values["name"]),
         sha256=values["sha256"],
         details={key: value for key, value in values.items() if key not in known},

@@ -13,7 +13,7 @@ from gifsplain.errors import ConfigurationError
 from gifsplain.models import trained
 from gifsplain.models.networks import Autoencoder, AutoencoderConfig, build_autoencoder
 from gifsplain.train import config as configuration
-from gifsplain.train import data, loop, losses, optimise
+from gifsplain.train import data, identity, loop, losses, optimise
 from gifsplain.train.augment import AugmentConfig, augment
 from gifsplain.train.config import LoopConfig
 from gifsplain.train.features import FeatureConfig, Features, open_features
@@ -155,6 +155,11 @@ class AutoencoderTask:
         self.average.update(self.model)
         return {name: value.detach() for name, value in terms.items()}
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What `evaluate` tells."""
+        return "val/mae_error", "val/rmse_error"
+
     def evaluate(self, step: int) -> Mapping[str, float]:
         """Errors of the averaged weights on val."""
         return self.errors(self.average.module)
@@ -207,8 +212,10 @@ def train_autoencoder(
     fabric = loop.make_fabric(config.loop)
     task = AutoencoderTask(config, dataset, fabric)
     plan = loop.Plan(task.steps, max(1, round(config.evaluate_epochs * task.per_epoch)))
-    outcome = loop.run(task, fabric, folder, config.loop, plan=plan, reporter=reporter)
-    loop.load_best(task, folder)
+    outcome = loop.run(
+        task, fabric, folder, config.loop, plan=plan, reporter=reporter, checksum=identity.checksum(dataset)
+    )
+    loop.load_best(task, folder, outcome)
     path = folder / f"{trained.AUTOENCODER}.safetensors"
     if fabric.is_global_zero:
         card = _card(config, folder, task) | {"steps": outcome.step, "best_step": outcome.best_step}

@@ -25,6 +25,9 @@ from gifsplain.train import boxes, data, loop, records
 from gifsplain.train.autoencoder import AutoencoderTask, AutoencoderTraining, check
 from gifsplain.types import Explanation, Picture, Stop
 
+MEASURED = ("val/iou", "val/reached", "val/scored")
+"""Overlap, share that reached the drop, score of the reconstructions."""
+
 
 @dataclass(frozen=True)
 class BottleneckExperiment:
@@ -69,11 +72,9 @@ class Judge:
         """Overlap, share that reached the drop, score of the reconstructions."""
         found = self.explanations(net)
         ious = [overlap.iou_at_area(e.map.numpy(), mask) for e, mask in zip(found, self.masks, strict=True)]
-        return {
-            "val/iou": float(np.mean(ious)),
-            "val/reached": float(np.mean([e.stop_lower is Stop.REACHED for e in found])),
-            "val/scored": float(np.mean([e.scores.reconstruction for e in found])),
-        }
+        reached = [e.stop_lower is Stop.REACHED for e in found]
+        scored = [e.scores.reconstruction for e in found]
+        return dict(zip(MEASURED, (float(np.mean(each)) for each in (ious, reached, scored)), strict=True))
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,11 @@ class JudgedTask:
 
     task: AutoencoderTask
     judge: Judge
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What `evaluate` tells."""
+        return *self.task.metrics, *MEASURED
 
     def step(self, step: int) -> Mapping[str, Tensor]:
         """A step of the autoencoder."""

@@ -1,5 +1,6 @@
 """Training of a multi-label classifier: unknown labels masked, rare targets balanced, 0.5 the operating point."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from gifsplain.errors import ConfigurationError
 from gifsplain.models import backbones, foreign, trained
-from gifsplain.train import boxes, calibration, data, imagenet, loop, losses, optimise, out_of_fold
+from gifsplain.train import boxes, calibration, data, identity, imagenet, loop, losses, optimise, out_of_fold
 from gifsplain.train import config as configuration
 from gifsplain.train.augment import AugmentConfig, draw_affines, expose, warp
 from gifsplain.train.config import LoopConfig
@@ -23,6 +24,8 @@ from gifsplain.train.evidence import Evidence, Films, Wide
 from gifsplain.train.hardening import Hardener, Hardening, check_hardening
 from gifsplain.train.rows import DataConfig
 from gifsplain.types import Images, ScoreMeaning
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,11 @@ class ClassifierTask:
         self.per_epoch = data.steps_per_epoch(self.train, config.batch_size, fabric.world_size)
         self.steps = max(1, round(config.epochs * self.per_epoch))
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What `evaluate` tells."""
+        return "val/auc", "val/loss", *(f"val/auc/{name}" for name in self.config.data.targets)
+
     def step(self, step: int) -> Mapping[str, Tensor]:
         """One batch forward, back, and a step of the optimiser."""
         config, fabric = self.config, self.fabric
@@ -266,8 +274,11 @@ def train_classifier(
     fabric = loop.make_fabric(config.loop)
     task = ClassifierTask(config, dataset, fabric)
     plan = loop.Plan(task.steps, max(1, round(config.evaluate_epochs * task.per_epoch)))
-    outcome = loop.run(task, fabric, folder, config.loop, plan=plan, reporter=reporter)
-    loop.load_best(task, folder)
+    _tell_what_is_lacking(task)
+    outcome = loop.run(
+        task, fabric, folder, config.loop, plan=plan, reporter=reporter, checksum=identity.checksum(dataset)
+    )
+    loop.load_best(task, folder, outcome)
     model = task.average.module
     labels, logits = dataset.table.labels[task.val], task.predict(task.val)
     calibrated = calibrate(model, labels, logits, config.data.targets, config.spread)
@@ -290,16 +301,37 @@ def calibrate(
     offsets, temperatures = calibration.fit(labels, logits, spread)
     model.calibration_offset.copy_(torch.from_numpy(offsets))
     model.calibration_temperature.copy_(torch.from_numpy(temperatures))
-    both = ((labels == 1).any(0)) & ((labels == 0).any(0))
-    untrained = [name for name, usable in zip(targets, both, strict=True) if not usable]
+    lacking = one_sided(labels, targets)
     return {
         "calibration": {
             "point": "largest sensitivity + specificity on val",
             "offset": offsets.tolist(),
             "temperature": temperatures.tolist(),
+            **({"none": lacking} if lacking else {}),
         },
-        **({"untrained": untrained} if untrained else {}),
     }
+
+
+def one_sided(labels: Float[np.ndarray, "n t"], targets: tuple[str, ...]) -> list[str]:
+    """Targets of which no positive is known, or no negative."""
+    both = (labels == 1).any(0) & (labels == 0).any(0)
+    return [name for name, usable in zip(targets, both, strict=True) if not usable]
+
+
+def _tell_what_is_lacking(task: ClassifierTask) -> None:
+    """Warn of targets that cannot be learnt, or not be calibrated; refuse to wait for an area that will never be known."""
+    labels, targets, monitor = task.dataset.table.labels, task.config.data.targets, task.config.loop.monitor
+    untrained, uncalibrated = (one_sided(labels[rows], targets) for rows in (task.train, task.val))
+    if untrained:
+        logger.warning("train knows no positive or no negative of %s: not learnt", ", ".join(untrained))
+    if uncalibrated:
+        logger.warning("val knows no positive or no negative of %s: 0.5 means nothing there", ", ".join(uncalibrated))
+    never = [f"val/auc/{name}" for name in uncalibrated] + ["val/auc"] * (len(uncalibrated) == len(targets))
+    if monitor in never:
+        raise ConfigurationError(
+            f"loop.monitor {monitor} can never be known: val has no positive or no negative of "
+            f"{', '.join(uncalibrated)}; give val both, or set loop.monitor to '' or val/loss"
+        )
 
 
 def check(config: ClassifierTraining) -> None:
@@ -371,6 +403,7 @@ def _earlier(config: ClassifierTraining) -> trained.ClassifierNet:
 
 def _card(config: ClassifierTraining, folder: Path, task: ClassifierTask) -> dict[str, Any]:
     labels = task.dataset.table.labels[task.train]
+    untrained = one_sided(labels, config.data.targets)
     return {
         "name": folder.name,
         "kind": "classifier",
@@ -380,6 +413,7 @@ def _card(config: ClassifierTraining, folder: Path, task: ClassifierTask) -> dic
         "meaning": ScoreMeaning.CALIBRATED.value,
         "rows": {"train": len(task.train), "val": len(task.val)},
         "positives": [int(count) for count in (labels == 1).sum(0)],
+        **({"untrained": untrained} if untrained else {}),
         "validation": dict(task.evaluate(task.steps)),
         "training": configuration.to_dict(config),
         "computed": loop.computed(task.fabric),

@@ -23,7 +23,8 @@ from gifsplain.models import trained
 from gifsplain.train import calibration, data, loop
 from gifsplain.train import config as configuration
 from gifsplain.train.classifier import ClassifierTraining, check, train_classifier
-from gifsplain.train.out_of_fold import FILE, films, places
+from gifsplain.train.identity import checksum, films, places
+from gifsplain.train.out_of_fold import FILE
 from gifsplain.train.rows import hashed
 
 SETTINGS = "crossfit.yaml"
@@ -84,7 +85,7 @@ def cross_fit(
         if fold in done and not resume:
             raise ConfigurationError(f"{_place(folder, fold)} already holds a training; add --resume to keep it")
         loop.prepare_folder(_place(folder, fold), resume=resume)
-    _bind(CrossFit(folds, _checksum(dataset), config), folder)
+    _bind(CrossFit(folds, checksum(dataset, ordered=False), config), folder)
     for fold in wanted:
         if fold not in done:
             apart = _without(dataset, parts == fold)
@@ -138,14 +139,6 @@ def _without(dataset: data.Dataset, rows: NDArray[np.bool_]) -> data.Dataset:
     """The same rows, of which some are in no split."""
     splits = np.where(rows, "", dataset.table.splits)
     return replace(dataset, table=replace(dataset.table, splits=splits))
-
-
-def _checksum(dataset: data.Dataset) -> str:
-    """Of what a change of between two folds would mix up, in whatever order the rows are."""
-    table, used = dataset.table, np.isin(dataset.table.splits, ("train", "val"))
-    rows = zip(films(dataset), table.patients, table.splits, table.labels.tolist(), used, strict=True)
-    lines = sorted(f"{film} {patient} {split} {labels}" for film, patient, split, labels, use in rows if use)
-    return files.sha256_bytes(files.utf8("\n".join(lines)).encode())
 
 
 def _bind(ours: CrossFit, folder: Path) -> None:

@@ -5,13 +5,14 @@ generator state and a resumed run repeats the uninterrupted one; see `seed_step`
 """
 
 import contextlib
+import io
 import logging
 import math
 import os
 import random
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -32,12 +33,19 @@ CHECKPOINT = "last.ckpt"
 BEST = "best.ckpt"
 FREE = ("loop.checkpoint_minutes", "data.cache")
 """Settings that may change when a training goes on."""
+FINISHED = ("classifier", "autoencoder", "pretrained")
+"""Stems of the weights that finished trainings leave."""
 
 logger = logging.getLogger(__name__)
 
 
 class Trainee(Protocol):
     """What is trained. `state_dict` must hold everything that a step changes, as tensors and plain values."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of what `evaluate` returns, known before the first step."""
+        ...
 
     def step(self, step: int) -> Mapping[str, Tensor]:
         """Do step number `step` (counted from 0), optimiser included; returns detached scalar losses."""
@@ -175,19 +183,30 @@ def seed_step(seed: int, step: int, rank: int = 0, *, stream: int = 0) -> None:
 
 
 def run(
-    trainee: Trainee, fabric: Fabric, folder: Path, config: LoopConfig, *, plan: Plan, reporter: Reporter | None = None
+    trainee: Trainee,
+    fabric: Fabric,
+    folder: Path,
+    config: LoopConfig,
+    *,
+    plan: Plan,
+    reporter: Reporter | None = None,
+    checksum: str = "",
 ) -> Outcome:
     """Train until `plan.steps` or early stop, going on from the checkpoint in `folder` if there is one.
 
     Interrupted by SIGINT or SIGTERM it writes a checkpoint and raises KeyboardInterrupt; SIGKILL costs at most
-    `config.checkpoint_minutes`.
+    `config.checkpoint_minutes`. `checksum` is of the data: a training goes on only with the same.
     """
+    if config.monitor and config.monitor not in trainee.metrics:
+        raise ConfigurationError(
+            f"loop.monitor {config.monitor!r} is not a metric of this training; it has {sorted(trainee.metrics)}"
+        )
     reporter = reporter or SilentReporter()
-    progress = _restore(trainee, folder)
+    progress = _restore(trainee, folder, checksum)
     with Records(folder, progress.step, active=fabric.is_global_zero) as records, determinism(config):
         reporter.start(progress.step, plan.steps)
         try:
-            _train(trainee, fabric, _Run(folder, config, plan, records, reporter), progress)
+            _train(trainee, fabric, _Run(folder, config, plan, records, reporter, checksum), progress)
         finally:
             reporter.close()
     monitored = bool(config.monitor) and not math.isnan(progress.best)
@@ -197,10 +216,20 @@ def run(
 def prepare_folder(folder: Path, *, resume: bool) -> None:
     """Make the output folder; refuse one that already holds a training unless `resume`."""
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / CHECKPOINT).exists() and not resume:
+    begun = (folder / CHECKPOINT).exists()
+    if begun and not resume:
         raise ConfigurationError(
             f"{folder} already holds a training; add --resume to continue it or use another folder"
         )
+    done = [name for stem in FINISHED if (folder / (name := f"{stem}.safetensors")).exists()]
+    if done and not begun:
+        raise ConfigurationError(
+            f"{folder} holds a finished training, {done[0]}, whose checkpoint is gone, so it cannot go on; use another folder"
+        )
+    if not begun:
+        if resume:
+            logger.info("nothing to go on from in %s: starting", folder)
+        (folder / BEST).unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
     for left in folder.glob(".*.tmp.ckpt"):  # of a killed run
         left.unlink(missing_ok=True)
 
@@ -223,16 +252,30 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def load_best(trainee: Trainee, folder: Path) -> None:
-    """Give the trainee its best state, if the training chose one; otherwise it keeps its last."""
-    if (folder / BEST).exists():
-        trainee.load_state_dict(read_checkpoint(folder / BEST)["trainee"])
+def load_best(trainee: Trainee, folder: Path, outcome: Outcome) -> None:
+    """Give the trainee its best state, if the training chose one; otherwise it keeps its last.
+
+    Raises:
+        WeightsError: When the checkpoint of the best step is not there, or is of another step.
+    """
+    if math.isnan(outcome.best):
+        return
+    path = folder / BEST
+    content = read_checkpoint(path) if path.exists() else None
+    if content is None or content["step"] != outcome.best_step:
+        found = "is missing" if content is None else f"is of step {content['step']}"
+        raise WeightsError(
+            f"{path} {found}, expected that of the best step, {outcome.best_step}; train in a new folder"
+        )
+    trainee.load_state_dict(content["trainee"])
 
 
 def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
     """Write through a temporary name, synced to disk: a kill leaves the old or the new file, never a part."""
-    with files.atomic_path(path) as temporary:
-        torch.save(dict(content), temporary)
+    whole = io.BytesIO()  # torch says of a full disk that its archive is inconsistent
+    torch.save(dict(content), whole)
+    with files.atomic_path(path) as temporary, temporary.open("wb") as file:
+        file.write(whole.getbuffer())
 
 
 @dataclass(frozen=True)
@@ -242,6 +285,7 @@ class _Run:
     plan: Plan
     records: Records
     reporter: Reporter
+    checksum: str
 
 
 def _train(trainee: Trainee, fabric: Fabric, run: _Run, progress: _Progress) -> None:
@@ -281,21 +325,40 @@ def _add(progress: _Progress, losses: Mapping[str, Tensor]) -> None:
 
 
 def _log(run: _Run, progress: _Progress) -> dict[str, float]:
-    losses = _mean_losses(progress)
+    losses = _mean_losses(run, progress)
     progress.sums, progress.count = None, 0
     run.records.write(progress.step, losses)
     return losses
 
 
-def _mean_losses(progress: _Progress) -> dict[str, float]:
+def _mean_losses(run: _Run, progress: _Progress) -> dict[str, float]:
     losses = {name: float(total) / progress.count for name, total in (progress.sums or {}).items()}
-    bad = [name for name, value in losses.items() if not math.isfinite(value)]
-    if bad:
-        raise ModelError(
-            f"loss {', '.join(bad)} is no longer finite near step {progress.step}; the last checkpoint is from before: "
-            "resume with a lower learning rate in a new folder, or with precision 32-true"
-        )
+    _require_finite(run, [name for name, value in losses.items() if not math.isfinite(value)], "loss", progress.step)
     return losses
+
+
+def _require_finite(run: _Run, broken: list[str], kind: str, step: int) -> None:
+    """Refuse to go on with, or to keep, what is not finite."""
+    if not broken:
+        return
+    spared = (
+        "the last checkpoint is from before" if (run.folder / CHECKPOINT).exists() else "there is no checkpoint yet"
+    )
+    exact = "" if run.config.precision == "32-true" else ", or with loop.precision 32-true"
+    raise ModelError(
+        f"{kind} {', '.join(broken)} is no longer finite near step {step}; {spared}. Train in a new folder with a lower "
+        f"learning rate{exact}"
+    )
+
+
+def _not_finite(state: Any, name: str = "") -> Iterable[str]:
+    """Names of the tensors of a nested state that hold nan or infinity."""
+    if isinstance(state, Tensor):
+        if state.is_floating_point() and not bool(state.isfinite().all()):
+            yield name
+    elif isinstance(state, Mapping):
+        for key, value in state.items():
+            yield from _not_finite(value, f"{name}.{key}" if name else str(key))
 
 
 def _evaluate(trainee: Trainee, fabric: Fabric, run: _Run, progress: _Progress) -> None:
@@ -306,13 +369,11 @@ def _evaluate(trainee: Trainee, fabric: Fabric, run: _Run, progress: _Progress) 
     name = run.config.monitor
     if not name:
         return
-    if name not in metrics:
-        raise ConfigurationError(f"loop.monitor {name!r} is not a metric of this training; it has {sorted(metrics)}")
     value = float(fabric.broadcast(metrics[name])) if fabric.world_size > 1 else metrics[name]
     if _better(name, value, progress.best):
         progress.best, progress.best_step, progress.bad = value, progress.step, 0
         _save(trainee, fabric, run, progress, name=BEST)
-    else:
+    elif not math.isnan(value):  # what cannot be known is no sign of overfitting
         progress.bad += 1
     progress.stopped = 0 < run.config.patience <= progress.bad
 
@@ -325,8 +386,11 @@ def _better(name: str, value: float, best: float) -> bool:
 
 
 def _save(trainee: Trainee, fabric: Fabric, run: _Run, progress: _Progress, *, name: str = CHECKPOINT) -> None:
-    _mean_losses(progress)  # never replace a good checkpoint by a broken one
+    _mean_losses(run, progress)  # never replace a good checkpoint by a broken one
+    state = trainee.state_dict()
+    _require_finite(run, list(_not_finite(state))[:3], "state", progress.step)  # a loss is of before the update
     content = {
+        "checksum": run.checksum,
         "step": progress.step,
         "sums": progress.sums,
         "count": progress.count,
@@ -334,18 +398,22 @@ def _save(trainee: Trainee, fabric: Fabric, run: _Run, progress: _Progress, *, n
         "best_step": progress.best_step,
         "bad": progress.bad,
         "stopped": progress.stopped,
-        "trainee": trainee.state_dict(),
+        "trainee": state,
     }
     if fabric.is_global_zero:
         write_checkpoint(content, run.folder / name)
     fabric.barrier()
 
 
-def _restore(trainee: Trainee, folder: Path) -> _Progress:
+def _restore(trainee: Trainee, folder: Path, checksum: str) -> _Progress:
     path = folder / CHECKPOINT
     if not path.exists():
         return _Progress()
     content = read_checkpoint(path)
+    if content.pop("checksum", checksum) != checksum:  # checkpoints of earlier versions have none
+        raise ConfigurationError(
+            f"{folder} was begun with other films, patients, splits or labels than there are now; use another folder"
+        )
     trainee.load_state_dict(content.pop("trainee"))
     logger.info("continuing %s from step %d", folder, content["step"])
     return _Progress(**content)

@@ -2,45 +2,23 @@
 
 import logging
 import zipfile
-from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
 from gifsplain.errors import InputError
-from gifsplain.io import files
 from gifsplain.train.data import Dataset
+from gifsplain.train.identity import films, places
 
 FILE = "crossfit.npz"
-"""In the output folder: `films` (as `films` calls them), `targets`, and `logits` (films x targets; nan: not known),
+"""In the output folder: `films` (as `identity.films` calls them), `targets`, and `logits` (films x targets; nan: not known),
 calibrated on the training labels."""
 FEWEST = 0.5
 """Least share of the films that must be found again, of those of the file or of the training, whichever are fewer."""
 
 logger = logging.getLogger(__name__)
-
-
-def films(dataset: Dataset) -> list[str]:
-    """What each row's film is called wherever in a manifest it stands: by its patient and its path there.
-
-    A film without a path (in an .npz file, of torchxrayvision) is called by a checksum of its pixels, so it is another one
-    at another size of the data. A name that two rows share tells neither from the other.
-    """
-    facts, count = dataset.table.facts, len(dataset.table.names)
-    patients, paths = (facts[name].tolist() if name in facts else [""] * count for name in ("patient_id", "path"))
-    called = (
-        PurePosixPath(path.strip()).as_posix() if path.strip() else files.sha256_bytes(dataset.pixels[row].tobytes())
-        for row, path in enumerate(paths)
-    )
-    return [f"{patient}: {name}" for patient, name in zip(patients, called, strict=True)]
-
-
-def places(names: Sequence[str]) -> dict[str, int]:
-    """Where each name stands, of those that stand there once."""
-    counts = Counter(names)
-    return {name: place for place, name in enumerate(names) if counts[name] == 1}
 
 
 def read(paths: Sequence[Path], dataset: Dataset, targets: Sequence[str]) -> Float[np.ndarray, "n t"]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gifsplain.errors import ConfigurationError
 from gifsplain.models import backbones, trained
-from gifsplain.train import boxes, data, imagenet, loop, losses, optimise, pasting
+from gifsplain.train import boxes, data, identity, imagenet, loop, losses, optimise, pasting
 from gifsplain.train import config as configuration
 from gifsplain.train.augment import AugmentConfig, draw_affines, draw_crops, expose, warp
 from gifsplain.train.config import LoopConfig
@@ -193,6 +193,11 @@ class PretrainTask:
         images = expose(pasting.paste(backgrounds, givers, places), config.views)
         return Pasted(images, recipe.kinds.to(device), recipe.labels.to(device))
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What `evaluate` tells."""
+        return ("val/partner",) if len(self.val) else ()
+
     @torch.no_grad()
     def evaluate(self, step: int) -> Mapping[str, float]:
         """Share of views of at most `VALIDATED` films of val that find their partner in a batch; none without val."""
@@ -236,8 +241,10 @@ def pretrain_body(
     fabric = loop.make_fabric(config.loop)
     task = PretrainTask(config, dataset, fabric)
     plan = loop.Plan(task.steps, max(1, round(config.evaluate_epochs * task.per_epoch)))
-    outcome = loop.run(task, fabric, folder, config.loop, plan=plan, reporter=reporter)
-    loop.load_best(task, folder)
+    outcome = loop.run(
+        task, fabric, folder, config.loop, plan=plan, reporter=reporter, checksum=identity.checksum(dataset)
+    )
+    loop.load_best(task, folder, outcome)
     path = folder / f"{trained.PRETRAINED}.safetensors"
     if fabric.is_global_zero:
         card = _card(config, folder, task, outcome)

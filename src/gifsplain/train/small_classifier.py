@@ -18,7 +18,7 @@ from torch import Tensor
 from gifsplain.errors import ConfigurationError
 from gifsplain.io import files
 from gifsplain.models.small import SmallClassifier, SmallConfig
-from gifsplain.train import augment, data, loop, losses, optimise
+from gifsplain.train import augment, data, identity, loop, losses, optimise
 from gifsplain.train import config as configuration
 from gifsplain.train.augment import AugmentConfig
 from gifsplain.train.config import LoopConfig
@@ -86,6 +86,11 @@ class SmallTask:
         self.averaged.update(self.net)
         return {"loss": loss.detach()}
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What `evaluate` tells."""
+        return "val/auc", *(f"val/auc/{target}" for target in self.config.explained)
+
     def evaluate(self, step: int) -> Mapping[str, float]:
         """AUC on validation rows, for each explained finding, and the mean of those that have both kinds of rows."""
         logits, labels = self.predict(self.val)
@@ -134,10 +139,10 @@ def train_small_classifier(config: SmallTraining, folder: Path, *, resume: bool 
     fabric = loop.make_fabric(config.loop)
     task = SmallTask(config, data.open_dataset(config.data), fabric)
     plan = loop.Plan(task.steps, config.evaluate_every)
-    loop.run(task, fabric, folder, config.loop, plan=plan, reporter=make_reporter("small classifier"))
-    best = folder / loop.BEST
-    if best.exists():
-        task.load_state_dict(loop.read_checkpoint(best)["trainee"])
+    reporter = make_reporter("small classifier")
+    checksum = identity.checksum(task.dataset)
+    outcome = loop.run(task, fabric, folder, config.loop, plan=plan, reporter=reporter, checksum=checksum)
+    loop.load_best(task, folder, outcome)
     path = folder / WEIGHTS
     _save(_explained(task), path)
     return path

@@ -293,6 +293,11 @@ class StyleExTrainee:
         ours, theirs = list(self.averaged.parameters()), list(self.net.parameters())
         torch._foreach_lerp_(ours, theirs, 1 - decay)
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What `evaluate` tells."""
+        return self.guards.names
+
     def evaluate(self, step: int) -> Mapping[str, float]:
         """The guards, on held-out images with the averaged weights; what is wrong after the warm-up is logged."""
         found = self.guards.measure(self.averaged, self.fabric.device)

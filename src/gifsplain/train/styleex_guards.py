@@ -17,6 +17,8 @@ LEAST_EFFECT = 0.002
 """Mean change of pictures between both ends of the condition."""
 LEAST_AGREEMENT = 0.6
 """Share of reconstructions on the image's side of 0.5; half is chance."""
+MEASURED = ("pixel_error", "score_error", "agreement", "spread_encoded", "spread_mapped", "spread_fakes")
+"""Of every training."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,12 @@ class Guards:
     held: UInt8[Tensor, "m c h w"]
 
     @torch.no_grad()
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of what `measure` tells."""
+        effect = ("condition_effect",) if self.config.condition == "concat" else ()
+        return *MEASURED, *(f"score_error/{target}" for target in self.config.targets), *effect
+
     def measure(self, net: StyleNet, device: torch.device) -> dict[str, float]:
         """Reconstruction, score agreement, spreads of W, and the effect of the condition."""
         rows = [self._chunk(net, chunk.to(device).float() / 255) for chunk in self.held.split(CHUNK)]

@@ -1,0 +1,39 @@
+"""What tells a film from others wherever it stands, and a table from a changed one."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from gifsplain.io import files
+from gifsplain.train.data import Dataset
+
+
+def films(dataset: Dataset) -> list[str]:
+    """What each row's film is called wherever in a manifest it stands: by its patient and its path there.
+
+    A film without a path (in an .npz file, of torchxrayvision) is called by a checksum of its pixels, so it is another one
+    at another size of the data. A name that two rows share tells neither from the other.
+    """
+    facts, count = dataset.table.facts, len(dataset.table.names)
+    patients, paths = (facts[name].tolist() if name in facts else [""] * count for name in ("patient_id", "path"))
+    called = (
+        PurePosixPath(path.strip()).as_posix() if path.strip() else files.sha256_bytes(dataset.pixels[row].tobytes())
+        for row, path in enumerate(paths)
+    )
+    return [f"{patient}: {name}" for patient, name in zip(patients, called, strict=True)]
+
+
+def places(names: Sequence[str]) -> dict[str, int]:
+    """Where each name stands, of those that stand there once."""
+    counts = Counter(names)
+    return {name: place for place, name in enumerate(names) if counts[name] == 1}
+
+
+def checksum(dataset: Dataset, *, ordered: bool = True) -> str:
+    """Of the films, patients, splits and labels that a training uses; `ordered`: and of their order."""
+    table, used = dataset.table, np.isin(dataset.table.splits, ("train", "val"))
+    rows = zip(films(dataset), table.patients, table.splits, table.labels.tolist(), used, strict=True)
+    lines = [f"{film} {patient} {split} {labels}" for film, patient, split, labels, use in rows if use]
+    return files.sha256_bytes(files.utf8("\n".join(lines if ordered else sorted(lines))).encode())
