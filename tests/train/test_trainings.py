@@ -16,7 +16,7 @@ from gifsplain.train import calibration, data, frame, loop
 from gifsplain.train import config as configuration
 from gifsplain.train.augment import AugmentConfig
 from gifsplain.train.autoencoder import AutoencoderLoss, AutoencoderTraining, train_autoencoder
-from gifsplain.train.classifier import ClassifierTraining, train_classifier
+from gifsplain.train.classifier import ClassifierTask, ClassifierTraining, train_classifier
 from gifsplain.train.features import FeatureConfig, open_features
 from gifsplain.train.frame import FrameConfig
 from gifsplain.train.hardening import Hardening
@@ -213,6 +213,26 @@ def test_temperatures_are_fitted_with_the_spread_that_is_asked(
     assert asked == [0.25] and card["calibration"]["temperature"] == [0.25, 0.25]
     join_classifiers((tmp_path / "cl", tmp_path / "cl"), (1, 1), tmp_path / "joined")
     assert asked == [0.25] * 4  # each member, and the whole
+
+
+def test_the_operating_point_is_of_single_precision(
+    classifying: ClassifierTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the finished model computes: scores in half precision would put 0.5 a little beside it."""
+    calls: list[bool] = []
+    predict = ClassifierTask.predict
+
+    def counted(task: ClassifierTask, rows: data.Rows, *, exact: bool = False) -> np.ndarray:
+        calls.append(exact)
+        if exact:
+            monkeypatch.setattr(task.fabric, "autocast", lambda: pytest.fail("computed in mixed precision"))
+        return predict(task, rows, exact=exact)
+
+    monkeypatch.setattr(ClassifierTask, "predict", counted)
+    short = replace(classifying, epochs=0.1, loop=replace(classifying.loop, monitor=""))
+    monkeypatch.setattr(ClassifierTask, "evaluate", lambda task, step: {})
+    train_classifier(short, tmp_path / "cl")
+    assert calls == [True]
 
 
 def _youden(labels: np.ndarray, called: np.ndarray) -> float:

@@ -1,5 +1,6 @@
 """Training of a multi-label classifier: unknown labels masked, rare targets balanced, 0.5 the operating point."""
 
+import contextlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -230,12 +231,12 @@ class ClassifierTask:
         return {"val/auc": mean, "val/loss": float(loss), **named}
 
     @torch.no_grad()
-    def predict(self, rows: data.Rows) -> Float[np.ndarray, "n t"]:
-        """Uncalibrated logits of the averaged weights."""
+    def predict(self, rows: data.Rows, *, exact: bool = False) -> Float[np.ndarray, "n t"]:
+        """Uncalibrated logits of the averaged weights; `exact`: in single precision, as the finished model computes."""
         parts = []
         for part in data.in_batches(rows, 2 * self.config.batch_size):
             images = self.dataset.images(part, self.fabric.device).contiguous(memory_format=torch.channels_last)
-            with self.fabric.autocast():
+            with contextlib.nullcontext() if exact else self.fabric.autocast():
                 parts.append(self.average.module.raw_logits(images).float().cpu().double())
         return torch.cat(parts).numpy()
 
@@ -280,7 +281,7 @@ def train_classifier(
     )
     loop.load_best(task, folder, outcome)
     model = task.average.module
-    labels, logits = dataset.table.labels[task.val], task.predict(task.val)
+    labels, logits = dataset.table.labels[task.val], task.predict(task.val, exact=True)
     calibrated = calibrate(model, labels, logits, config.data.targets, config.spread)
     path = folder / f"{trained.CLASSIFIER}.safetensors"
     if fabric.is_global_zero:

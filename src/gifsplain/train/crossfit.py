@@ -84,7 +84,8 @@ def cross_fit(
     for fold in wanted:
         if fold in done and not resume:
             raise ConfigurationError(f"{_place(folder, fold)} already holds a training; add --resume to keep it")
-        loop.prepare_folder(_place(folder, fold), resume=resume)
+        if fold not in done:
+            loop.prepare_folder(_place(folder, fold), resume=resume)
     _bind(CrossFit(folds, checksum(dataset, ordered=False), config), folder)
     for fold in wanted:
         if fold not in done:
