@@ -21,7 +21,7 @@ from gifsplain.cli import console
 from gifsplain.cli import train as commands
 from gifsplain.errors import ConfigurationError
 from gifsplain.models.load import load_classifier
-from gifsplain.train import autoencoder, given
+from gifsplain.train import autoencoder, bottleneck, given
 from gifsplain.train.autoencoder import AutoencoderTraining
 from gifsplain.train.loop import CHECKPOINT, SilentReporter, read_checkpoint
 from gifsplain.train.progress import BarReporter, make_reporter
@@ -260,3 +260,27 @@ def test_bad_options_are_refused() -> None:
         given.parse_bottleneck("512x3")
     with pytest.raises(ConfigurationError, match="no data: name a manifest"):
         given.settings(AutoencoderTraining, given.Given())
+
+
+@pytest.mark.parametrize(("option", "values"), [("where", ("source=nih",)), ("images", Path("films"))])
+def test_options_for_named_data_are_refused_without_any(folder: Path, option: str, values: object) -> None:
+    """They would choose among rows that the file names, and be ignored."""
+    options = given.Given(config=folder / "config.yaml", **{option: values})  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=rf"--{option} goes with data .*`{option}` to each of data\.sources"):
+        given.settings(AutoencoderTraining, options)
+    with pytest.raises(ConfigurationError, match=rf"--{option} goes with .* each of training\.data\.sources"):
+        given.experiment(bottleneck.BottleneckExperiment, options, {})
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "foo", "3"])
+def test_parts_of_a_file_that_have_no_keys_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"data: {text}\n")
+    with pytest.raises(ConfigurationError, match="data must be keys and values, got"):
+        given.settings(AutoencoderTraining, given.Given(config=path))
+    with pytest.raises(ConfigurationError, match="data must be keys and values, got"):
+        given.settings(AutoencoderTraining, given.Given(overrides=(f"data={text}",)))
+    for wrong in (f"training: {text}\n", f"training:\n  data: {text}\n"):
+        path.write_text(wrong)
+        with pytest.raises(ConfigurationError, match=r"training(\.data)? must be keys and values, got"):
+            given.experiment(bottleneck.BottleneckExperiment, given.Given(config=path), {})
