@@ -1,6 +1,8 @@
 """The commands themselves: a real process, killed without warning, goes on to the same curve; quiet when piped."""
 
+import io
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -12,14 +14,17 @@ import pytest
 import torch
 import yaml
 from click.testing import Result
+from rich.console import Console
 from typer.testing import CliRunner
 
+from gifsplain.cli import console
 from gifsplain.cli import train as commands
 from gifsplain.errors import ConfigurationError
 from gifsplain.models.load import load_classifier
-from gifsplain.train import given
+from gifsplain.train import autoencoder, bottleneck, given
 from gifsplain.train.autoencoder import AutoencoderTraining
-from gifsplain.train.loop import CHECKPOINT, read_checkpoint
+from gifsplain.train.loop import CHECKPOINT, SilentReporter, read_checkpoint
+from gifsplain.train.progress import BarReporter, make_reporter
 from gifsplain.train.records import read_history
 
 from . import phantoms
@@ -96,10 +101,10 @@ def test_a_classifier_starts_from_a_pretrained_body(tmp_path: Path) -> None:
     words = [str(manifest), "--config", str(tmp_path / "config.yaml"), "--size=40", "--backbone=small", "-t", "Spot"]
     more = ["-t", "No Finding", "--set", f"boxes={boxes}", "--set", "pasted=4", "--set", "view_size=32"]
     folder = tmp_path / "pre"
-    for _ in range(2):  # what has ended goes on to the same end
+    for told in ("", f"continuing {folder} from step 5\n"):  # what has ended goes on to the same end
         result = CliRunner().invoke(commands.app, ["pretrain", *words, *more, "-o", str(folder), "--resume"])
         assert result.exit_code == 0, result.output
-        assert result.stdout == f"wrote {folder / 'pretrained.safetensors'}\n" and result.stderr == ""
+        assert (result.stdout, result.stderr) == (f"wrote {folder / 'pretrained.safetensors'}\n", told)
     card = json.loads((folder / "pretrained.json").read_text())
     assert card["pasted"]["boxes"].keys() == {"Spot"} and card["size"] == 32
     start = ["classifier", *words, "--set", f"init={folder}", "-o", str(tmp_path / "cl")]
@@ -137,6 +142,40 @@ def test_folds_are_trained_one_by_one_and_imitated(tmp_path: Path) -> None:
     result = CliRunner().invoke(commands.app, ["classifier", *told, str(tmp_path / "student"), *student])
     assert result.exit_code == 0, result.output
     assert all(row["imitation"] > 0 for row in read_history(tmp_path / "student") if "loss" in row)
+
+
+def test_what_a_training_logs_stands_on_standard_error_once(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often the program is called; nothing of it is left behind, and what others log stays quiet."""
+    log = logging.getLogger("gifsplain.train")
+    before = log.level, list(log.handlers)
+
+    def training(*_: object, **__: object) -> Path:
+        logging.getLogger("gifsplain.train.loop").info("continuing")
+        logging.getLogger("gifsplain.train.data").warning("left out")
+        logging.getLogger("gifsplain.models").info("other")
+        return Path("weights")
+
+    monkeypatch.setattr(autoencoder, "train_autoencoder", training)
+    for _ in range(3):
+        caplog.clear()
+        result = CliRunner().invoke(commands.app, arguments(folder, "out"))
+        assert (result.stdout, result.stderr) == ("wrote weights\n", "continuing\nleft out\n")
+        assert caplog.messages == ["continuing", "left out"]
+        assert (log.level, list(log.handlers)) == before
+
+
+def test_what_is_logged_stands_above_the_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = Console(stderr=True, force_terminal=True, width=80)
+    with console.told("gifsplain.train"):
+        bar = BarReporter("autoencoder", shown)
+        bar.start(0, 20)
+        logging.getLogger("gifsplain.train").info("knows 3 of 4")
+        bar.update(10, {"loss": 0.1234})
+        bar.close()
+    lines = [line for line in capsys.readouterr().err.splitlines() if "knows" in line or "10/20" in line]
+    assert lines[0].rstrip().endswith("knows 3 of 4") and "10/20" in lines[-1]
 
 
 @pytest.mark.slow
@@ -186,13 +225,6 @@ def test_two_processes_train_as_one(folder: Path) -> None:
 
 
 def test_bar_shows_losses_and_time_left() -> None:
-    import io
-
-    from rich.console import Console
-
-    from gifsplain.train.loop import SilentReporter
-    from gifsplain.train.progress import BarReporter, make_reporter
-
     text = io.StringIO()
     bar = BarReporter("autoencoder", Console(file=text, force_terminal=True, width=140))
     bar.decoded(1, 1)
@@ -228,3 +260,27 @@ def test_bad_options_are_refused() -> None:
         given.parse_bottleneck("512x3")
     with pytest.raises(ConfigurationError, match="no data: name a manifest"):
         given.settings(AutoencoderTraining, given.Given())
+
+
+@pytest.mark.parametrize(("option", "values"), [("where", ("source=nih",)), ("images", Path("films"))])
+def test_options_for_named_data_are_refused_without_any(folder: Path, option: str, values: object) -> None:
+    """They would choose among rows that the file names, and be ignored."""
+    options = given.Given(config=folder / "config.yaml", **{option: values})  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=rf"--{option} goes with data .*`{option}` to each of data\.sources"):
+        given.settings(AutoencoderTraining, options)
+    with pytest.raises(ConfigurationError, match=rf"--{option} goes with .* each of training\.data\.sources"):
+        given.experiment(bottleneck.BottleneckExperiment, options, {})
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "foo", "3"])
+def test_parts_of_a_file_that_have_no_keys_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"data: {text}\n")
+    with pytest.raises(ConfigurationError, match="data must be keys and values, got"):
+        given.settings(AutoencoderTraining, given.Given(config=path))
+    with pytest.raises(ConfigurationError, match="data must be keys and values, got"):
+        given.settings(AutoencoderTraining, given.Given(overrides=(f"data={text}",)))
+    for wrong in (f"training: {text}\n", f"training:\n  data: {text}\n"):
+        path.write_text(wrong)
+        with pytest.raises(ConfigurationError, match=r"training(\.data)? must be keys and values, got"):
+            given.experiment(bottleneck.BottleneckExperiment, given.Given(config=path), {})

@@ -268,3 +268,11 @@ def test_bfloat16_is_left_where_it_would_be_emulated(
     found = loop.computed(loop.make_fabric(config))
     assert found == {"device": "cpu", "precision": "32-true", "torch": torch.__version__}
     assert "cpu has no bfloat16 in hardware" in caplog.text
+
+
+@pytest.mark.parametrize(("accelerator", "devices"), [("gppu", 1), ("cpu", -1), ("cuda", 99)])
+def test_devices_that_are_not_here_are_refused(accelerator: str, devices: int) -> None:
+    with pytest.raises(
+        ConfigurationError, match=f"loop.accelerator '{accelerator}' with loop.devices {devices} cannot"
+    ):
+        loop.make_fabric(LoopConfig(accelerator=accelerator, devices=devices))

@@ -490,6 +490,13 @@ def test_a_joined_classifier_is_trained_on_with_frozen_layers_in_each_body(
     assert moved == {name for name in weights if name == "head.weight" or name.split(".")[3] not in ("0", "1")}
 
 
+def test_a_start_for_other_channels_is_refused(classifying: ClassifierTraining, tmp_path: Path) -> None:
+    train_classifier(replace(classifying, epochs=0.1), tmp_path / "grey")
+    colour = replace(classifying, init=str(tmp_path / "grey"), data=replace(classifying.data, channels=3))
+    with pytest.raises(ConfigurationError, match=r"grey takes 1 channel\(s\), this training's data have 3"):
+        train_classifier(colour, tmp_path / "colour")
+
+
 def test_only_like_classifiers_are_joined(classifying: ClassifierTraining, tmp_path: Path) -> None:
     first, other = tmp_path / "first", tmp_path / "other"
     train_classifier(replace(classifying, epochs=1), first)

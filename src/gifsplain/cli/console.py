@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import logging
+import sys
 import webbrowser
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,31 @@ if TYPE_CHECKING:
     from gifsplain.models.protocols import ModelCard
 
 POLICY_NAMES = ("exact", "paper-2021", "latentshift-0.0.6")
+
+
+class _Told(logging.Handler):
+    """Writes to what standard error is at that moment: above a progress bar while one is drawn."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stderr.write(f"{self.format(record)}\n")
+        except Exception:
+            self.handleError(record)
+
+
+@contextlib.contextmanager
+def told(name: str) -> Iterator[None]:
+    """Within it, what the part of the package called `name` logs, from INFO on, stands on standard error."""
+    logger, handler = logging.getLogger(name), _Told(logging.INFO)
+    before = logger.level
+    logger.addHandler(handler)
+    if not logger.isEnabledFor(logging.INFO):  # somebody who asked for more keeps it
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 def choice(text: str, option: str, among: Sequence[str] = POLICY_NAMES) -> "PolicyName":

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from gifsplain.cli import console
 from gifsplain.errors import InputError
 from gifsplain.io import memory
 
@@ -36,9 +37,10 @@ def register(program: typer.Typer) -> None:
 
 
 @app.callback()
-def begin() -> None:
+def begin(context: typer.Context) -> None:
     """Train an autoencoder or a classifier on images of your own."""
     memory.keep_freed()
+    context.with_resource(console.told("gifsplain.train"))
 
 
 @app.command()

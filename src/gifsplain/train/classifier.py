@@ -397,6 +397,11 @@ def _earlier(config: ClassifierTraining) -> trained.ClassifierNet:
             f"init {config.init} is {net.config.backbone} for {net.config.targets}, this training is "
             f"{config.backbone} for {config.data.targets}"
         )
+    if net.config.channels != config.data.channels:
+        raise ConfigurationError(
+            f"init {config.init} takes {net.config.channels} channel(s), this training's data have {config.data.channels}; "
+            "make data.channels equal, or take another init"
+        )
     net.calibration_offset.zero_()
     net.calibration_temperature.fill_(1.0)
     return net.train().requires_grad_(True)

@@ -12,6 +12,7 @@ import yaml
 
 from gifsplain.errors import ConfigurationError
 from gifsplain.io import files
+from gifsplain.train import ranges
 
 T = TypeVar("T")
 Precision = Literal["32-true", "bf16-mixed"]
@@ -41,7 +42,7 @@ class LoopConfig:
 
 
 def from_dict(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
-    """An instance of the dataclass `cls`; a key that no field names or a value of a wrong type is refused by name.
+    """An instance of the dataclass `cls`; unknown keys, wrong types and numbers out of `ranges` are refused by name.
 
     Keys that are left out keep the defaults of `cls`, also inside a part of which only some keys are given.
     """
@@ -55,6 +56,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
     defaults = _part_defaults(cls)
     full = {key: _over(defaults.get(key), value) for key, value in values.items()}
     found = {key: _convert(hints[key], value, f"{prefix}{key}") for key, value in full.items()}
+    ranges.check(cls.__name__, found, prefix)
     missing = [name for name in _required(cls) if name not in found]
     if missing:
         place = f" under {where!r}" if where else ""
@@ -116,8 +118,29 @@ def override(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, A
             if not isinstance(inner, dict):
                 raise ConfigurationError(f"{item!r}: {parent!r} holds a value, not keys of its own")
             place = inner
-        place[last] = yaml.safe_load(text)
+        place[last] = _yaml(item, text)
     return result
+
+
+def _yaml(item: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        reason = getattr(error, "problem", None) or error  # the whole would fill five lines
+        raise ConfigurationError(
+            f"{item!r}: expected a value in YAML such as 3, text or [a, b], got {text!r} ({reason}); close its brackets and "
+            "quotes, or quote the whole"
+        ) from error
+
+
+def mapping(values: Mapping[str, Any], key: str, where: str = "") -> dict[str, Any]:
+    """What stands under `key`, `where` in full; nothing is an empty mapping, and what has no keys of its own is refused."""
+    found = values.get(key)
+    if found is None:
+        return {}
+    if not isinstance(found, Mapping):
+        _refuse(where or key, "keys and values", found)
+    return dict(found)
 
 
 def require_same(old: Any, new: Any, folder: Path, *, free: Sequence[str] = ()) -> None:

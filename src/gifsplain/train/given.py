@@ -28,15 +28,15 @@ class Given:
 def settings(cls: type[T], given: Given, extra: Mapping[str, Any] | None = None) -> T:
     """The configuration of `cls`; `extra` holds values of a command's own options."""
     values = configuration.read_yaml(given.config) if given.config else {}
-    merged = _merged(_merged(values, {"data": _rows(values, given)}), extra or {})
+    merged = _merged(_merged(values, {"data": _rows(values, given, "data")}), extra or {})
     return _checked(cls, configuration.override(merged, given.overrides), "data")
 
 
 def experiment(cls: type[T], given: Given, chosen: Mapping[str, Any]) -> T:
     """The configuration of an experiment whose trainings share the key `training`; unset choices are None."""
     values = configuration.read_yaml(given.config) if given.config else {}
-    training = dict(values.get("training") or {})
-    rows = _rows(training, given)
+    training = configuration.mapping(values, "training")
+    rows = _rows(training, given, "training.data")
     size = {"model": {"size": given.size}} if given.size else {}
     training = _merged(training, {"data": rows, **size})
     extra = {key: str(value) if isinstance(value, Path) else value for key, value in chosen.items() if value}
@@ -46,8 +46,14 @@ def experiment(cls: type[T], given: Given, chosen: Mapping[str, Any]) -> T:
     return _checked(cls, configuration.override(merged, given.overrides), "training.data")
 
 
-def _rows(values: Mapping[str, Any], given: Given) -> dict[str, Any]:
-    rows = dict(values.get("data") or {})
+def _rows(values: Mapping[str, Any], given: Given, place: str) -> dict[str, Any]:
+    rows = configuration.mapping(values, "data", place)
+    if not given.data and (given.where or given.images):
+        option, field = ("--where", "where") if given.where else ("--images", "images")
+        raise ConfigurationError(
+            f"{option} goes with data that the command line names, and it names none; name a manifest there, or write "
+            f"`{field}` to each of {place}.sources in the file"
+        )
     if given.data:
         source = {"where": list(given.where)} | ({"images": str(given.images)} if given.images else {})
         rows["sources"] = [{"manifest": manifest, **source} for manifest in given.data]
@@ -57,9 +63,9 @@ def _rows(values: Mapping[str, Any], given: Given) -> dict[str, Any]:
 
 
 def _checked(cls: type[T], merged: Mapping[str, Any], place: str) -> T:
-    rows: Any = merged
-    for key in place.split("."):
-        rows = rows.get(key) or {}
+    rows, keys = merged, place.split(".")
+    for depth, key in enumerate(keys, 1):
+        rows = configuration.mapping(rows, key, ".".join(keys[:depth]))
     if not rows.get("sources"):
         raise ConfigurationError(
             f"no data: name a manifest (CSV), a folder or xrv:CLASS, or a --config with {place}.sources"

@@ -20,6 +20,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from gifsplain.errors import ConfigurationError, ModelError, WeightsError
@@ -147,9 +148,15 @@ def make_fabric(config: LoopConfig) -> Fabric:
 
 
 def _fabric(config: LoopConfig, number_format: Precision) -> Fabric:
-    return Fabric(
-        accelerator=config.accelerator, devices=config.devices, num_nodes=config.nodes, precision=number_format
-    )
+    try:
+        return Fabric(
+            accelerator=config.accelerator, devices=config.devices, num_nodes=config.nodes, precision=number_format
+        )
+    except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:  # unknown name, device not here
+        raise ConfigurationError(
+            f"loop.accelerator {config.accelerator!r} with loop.devices {config.devices} cannot be had here: {error}; take "
+            "auto or cpu, or fewer devices"
+        ) from error
 
 
 def computed(fabric: Fabric) -> dict[str, str]:
