@@ -222,7 +222,7 @@ def _read_xrv(source: SourceConfig) -> tuple[pd.DataFrame, Images]:
     labels = pd.DataFrame(np.asarray(dataset.labels, dtype=float), columns=list(dataset.pathologies)).astype(str)
     frame = pd.concat([frame.drop(columns=[c for c in labels if c in frame]), labels], axis=1)
     frame["_row"] = [f"{name} row {i}" for i in range(len(frame))]
-    return frame, [DatasetImage(dataset, i) for i in range(len(frame))]
+    return frame, list(DatasetImage.all_of(dataset))
 
 
 def _filter(frame: pd.DataFrame, source: SourceConfig) -> list[int]:
