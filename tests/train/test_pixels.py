@@ -4,6 +4,7 @@ import errno
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 
 from gifsplain.errors import InputError
 from gifsplain.models.protocols import ModelCard
-from gifsplain.train import data, pixels
+from gifsplain.train import data, pixels, rows
 from gifsplain.train.rows import DataConfig, SourceConfig
 
 CARD = ModelCard(name="m", kind="autoencoder", size=8)
@@ -77,6 +78,37 @@ def test_what_nothing_identifies_is_not_kept(tmp_path: Path) -> None:
         found, problems = pixels.decoded([image], CARD, tmp_path / "cache")
         assert greys(found) == [grey] and not problems
     assert not (tmp_path / "cache").exists()
+    again, bad = rows._first_of_each(
+        rows.Table(
+            ("a", "b"), tuple(unknown), *[np.zeros(2, dtype=np.str_)] * 2, np.zeros((2, 0)), np.ones(2),
+            pd.DataFrame(index=range(2)), np.zeros(2, dtype=np.int64),
+        )
+    )  # fmt: skip
+    assert again.tolist() == [0, 1] and not bad
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ({"patientid": ["p", "q"]}, ["p", "q"]),
+        ({"Patient ID": ["7", "7"]}, ["7", "7"]),
+        ({"patientid": ["p", "q"], "Patient ID": ["7", "7"]}, ["p", "q"]),
+        ({}, ["a.png", "b.png"]),
+    ],
+)
+def test_patients_of_a_torchxrayvision_dataset_are_those_it_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: dict[str, list[str]], expected: list[str]
+) -> None:
+    """`NIH_Google_Dataset` calls them `Patient ID`; before, each of its films was a patient of its own."""
+    made = type(
+        "Made", (Table,), {"__init__": lambda self: self.__dict__.update(vars(table(tmp_path, "ab", **columns)))}
+    )
+    known = SimpleNamespace(datasets=SimpleNamespace(Made=made, Dataset=Table))
+    monkeypatch.setitem(__import__("sys").modules, "torchxrayvision", known)
+    found, bad = rows.read_rows(DataConfig((SourceConfig("xrv:Made"),), targets=("Mass",)))
+    assert not bad
+    assert found.patients.tolist() == expected
+    assert found.splits.tolist() == [rows.people.hashed_split(name, (0.1, 0.2)) for name in expected]
 
 
 def test_an_image_that_could_not_be_read_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from gifsplain.train import calibration, data, loop
 from gifsplain.train import config as configuration
 from gifsplain.train.classifier import ClassifierTraining, check, train_classifier
 from gifsplain.train.out_of_fold import FILE, films, places
-from gifsplain.train.rows import hashed
+from gifsplain.train.patients import hashed
 
 SETTINGS = "crossfit.yaml"
 CARD = "crossfit.json"
