@@ -28,6 +28,7 @@ from gifsplain.types import Picture, Provenance
 Pixels = UInt8[np.ndarray, "n c s s"]
 _DAMAGED = (OSError, KeyError, TypeError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error)
 """What numpy raises for a file that is no .npz, or was cut off or changed."""
+_ENDINGS = tuple(images.SUFFIXES)
 _STALE = 24 * 3600.0
 """Seconds after which a temporary file is a killed process's."""
 
@@ -136,7 +137,7 @@ class DatasetImage:
 
 def _file_of(row: tuple[str, ...]) -> str:
     """The first value that is called like an image file; empty where none is."""
-    return next((value for value in row if value.lower().endswith(tuple(images.SUFFIXES))), "")
+    return next((value for value in row if value.lower().endswith(_ENDINGS)), "")
 
 
 @lru_cache(maxsize=4)
