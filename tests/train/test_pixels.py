@@ -34,9 +34,9 @@ class Table:
         return {"img": np.full((1, 8, 8), self.greys[self.csv["Image Index"].iloc[index]], dtype=np.float32)}
 
 
-def table(folder: Path, names: str, **columns: list[str]) -> Table:
-    greys = {f"{name}.png": 128.0 * place for place, name in enumerate("abcdef")}
-    return Table(pd.DataFrame({"Image Index": [f"{name}.png" for name in names], **columns}), folder, greys)
+def table(folder: Path, names: str, ending: str = ".png", **columns: list[str]) -> Table:
+    greys = {name + ending: 128.0 * place for place, name in enumerate("abcdef")}
+    return Table(pd.DataFrame({"Image Index": [name + ending for name in names], **columns}), folder, greys)
 
 
 def films(folder: Path, names: str = "abc") -> list[pixels.FileImage]:
@@ -52,15 +52,17 @@ def greys(found: pixels.Pixels) -> list[int]:
     return found[:, 0, 0, 0].tolist()
 
 
-def test_tables_of_one_length_do_not_share_pixels(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", [".png", ""], ids=["files", "names that are no files"])
+def test_tables_of_one_length_do_not_share_pixels(tmp_path: Path, ending: str) -> None:
     """Before, the second of two tables with equally many rows got the first one's pixels for its own labels."""
     cache = tmp_path / "cache"
-    first, second = (pixels.DatasetImage.all_of(table(tmp_path, names)) for names in ("abc", "def"))
+    first, second = (pixels.DatasetImage.all_of(table(tmp_path, names, ending)) for names in ("abc", "def"))
     one, _ = pixels.decoded(first, CARD, cache)
     other, _ = pixels.decoded(second, CARD, cache)
     assert greys(one) == [128, 143, 159] and greys(other) == [175, 191, 207]
     calls: list[int] = []
-    pixels.decoded(pixels.DatasetImage.all_of(table(tmp_path, "abc")), CARD, cache, lambda done, _: calls.append(done))
+    again = pixels.DatasetImage.all_of(table(tmp_path, "abc", ending))
+    pixels.decoded(again, CARD, cache, lambda done, _: calls.append(done))
     assert not calls
 
 
