@@ -105,7 +105,7 @@ def test_a_patient_is_in_one_fold(patients: list[str], folds: int) -> None:
 
 
 def test_folds_are_about_as_large_and_know_nothing_of_the_split() -> None:
-    from gifsplain.train.rows import hashed_split
+    from gifsplain.train.patients import hashed_split
 
     names = [f"p{i}" for i in range(3000)]
     counts = np.bincount([fold_of(name, 5) for name in names])

@@ -125,3 +125,43 @@ def test_boxes_are_read_as_text_and_wrong_ones_are_named(tmp_path: Path) -> None
     file.write_text("path,label,x,y,w,h\n002,Mass,10,0,10,20\n001,mass,10,0,10,20\n")
     with pytest.raises(InputError, match="none of 2 boxes is of a row's path and a target, such as '001' and 'Mass'"):
         boxes.read_boxes(file, dataset, config)  # type: ignore[arg-type]
+
+
+def sized(**columns: list[str]) -> SimpleNamespace:
+    """A dataset of rows in val, called `row 0` and so on, with these facts."""
+    facts = pd.DataFrame(columns)
+    count = len(facts)
+    splits, zeros = np.asarray(["val"] * count), np.zeros(count, dtype=np.int64)
+    names = tuple(f"row {i}" for i in range(count))
+    return SimpleNamespace(table=Table(names, (), splits, splits, np.zeros((count, 1)), np.ones(count), facts, zeros))
+
+
+def test_a_box_whose_path_is_of_several_rows_is_refused(tmp_path: Path) -> None:
+    """Before, it went to the film of the last source."""
+    config, file = DataConfig((), targets=("Mass",)), tmp_path / "boxes.csv"
+    dataset = sized(path=["1.png", "2.png", "1.png"], width=["40"] * 3, height=["40"] * 3)
+    file.write_text("path,label,x,y,w,h\n2.png,Mass,10,0,10,20\n1.png,Other,10,0,10,20\n")
+    assert list(boxes.read_boxes(file, dataset, config)) == [1]  # type: ignore[arg-type]
+    file.write_text("path,label,x,y,w,h\n2.png,Mass,10,0,10,20\n1.png,Mass,10,0,10,20\n")
+    with pytest.raises(
+        InputError, match=r"paths of one row each, got '1.png' of 2 rows, such as row 0 and row 2; make"
+    ):
+        boxes.read_boxes(file, dataset, config)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("width", "message"),
+    [
+        ("", "row 0: expected a number in width, got ''"),
+        ("wide", "row 0: expected a number in width, got 'wide'"),
+        ("32.5", "row 0: expected height and width in whole pixels, got '40.0' and '32.5'"),
+        ("0", "row 0: expected height and width in whole pixels"),
+    ],
+)
+def test_sizes_of_films_with_boxes_are_whole_numbers(tmp_path: Path, width: str, message: str) -> None:
+    config, file = DataConfig((), targets=("Mass",)), tmp_path / "boxes.csv"
+    file.write_text("path,label,x,y,w,h\n1.png,Mass,10,0,10,20\n")
+    fine = sized(path=["1.png"], width=["40.0"], height=["40"])
+    assert boxes.read_boxes(file, fine, config) == {0: [(0, 0.25, 0.0, 0.5, 0.5)]}  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=message):
+        boxes.read_boxes(file, sized(path=["1.png"], width=[width], height=["40.0"]), config)  # type: ignore[arg-type]

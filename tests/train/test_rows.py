@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gifsplain.errors import InputError
-from gifsplain.train import data, rows
+from gifsplain.train import data, patients, rows
 from gifsplain.train.rows import DataConfig, SourceConfig
 
 from . import phantoms
@@ -92,13 +92,13 @@ def test_split_is_made_by_patient_where_none_is_declared(tmp_path: Path) -> None
 
 @given(st.text(min_size=1, max_size=20), st.floats(0, 0.5), st.floats(0, 0.5))
 def test_hashed_split_depends_on_nothing_else_and_grows_monotonically(patient: str, val: float, more: float) -> None:
-    assert rows.hashed_split(patient, (val, 0.2)) == rows.hashed_split(patient, (val, 0.2))
-    if rows.hashed_split(patient, (val, 0.0)) == "val":
-        assert rows.hashed_split(patient, (val + more, 0.0)) == "val"
+    assert patients.hashed_split(patient, (val, 0.2)) == patients.hashed_split(patient, (val, 0.2))
+    if patients.hashed_split(patient, (val, 0.0)) == "val":
+        assert patients.hashed_split(patient, (val + more, 0.0)) == "val"
 
 
 def test_hashed_split_has_the_asked_for_shares() -> None:
-    found = [rows.hashed_split(f"patient {i}", (0.1, 0.2)) for i in range(4000)]
+    found = [patients.hashed_split(f"patient {i}", (0.1, 0.2)) for i in range(4000)]
     assert abs(found.count("val") / 4000 - 0.1) < 0.02
     assert abs(found.count("test") / 4000 - 0.2) < 0.02
 
@@ -257,3 +257,121 @@ def test_torchxrayvision_datasets(tmp_path: Path) -> None:
     assert not bad
     assert table.labels.shape == (112_120, 2) and np.nansum(table.labels[:, 0]) == 5782  # Wang et al. 2017: Mass 5,782
     assert len(set(table.patients.tolist())) == 30_805
+
+
+def written(folder: Path, lines: list[str], head: str = "path,A") -> Path:
+    """A manifest of drawn films, as many as there are lines; a file is drawn once."""
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(len(lines))
+    for line in lines:
+        file = folder / line.split(",")[0].strip()
+        if not file.exists():
+            phantoms.draw(rng, big=True, spot=False, size=8).save(file)
+    path = folder / "manifest.csv"
+    path.write_text("\n".join([head, *lines]) + "\n")
+    return path
+
+
+def sides(source: SourceConfig, column: str = "path") -> dict[str, str]:
+    table, _ = rows.read_rows(DataConfig((source,)))
+    return dict(zip(table.facts[column], table.splits.tolist(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("head", "name", "wanted"),
+    [
+        ("path,Patient ID,A", "Patient ID", "patient_id"),
+        ("path,patientid,A", "patientid", "patient_id"),
+        ("path, PATIENT-ID ,A", "PATIENT-ID", "patient_id"),
+        ("path,patient_id,Split", "Split", "split"),
+    ],
+)
+def test_columns_that_are_nearly_patient_id_or_split_are_refused(
+    tmp_path: Path, head: str, name: str, wanted: str
+) -> None:
+    """Before, films of one patient came to both sides, and declared splits were not looked at, both without a word."""
+    path = written(tmp_path, ["a.png,p1,1"], head)
+    with pytest.raises(InputError, match=f"expected a column '{wanted}', got '{name}'; rename it to {wanted}"):
+        rows.read_rows(config(path))
+    path = written(
+        tmp_path, ["a.png,p1,train,1"], "path,patient_id,split,Patient ID"
+    )  # beside the right one, any column
+    assert rows.read_rows(config(path))[0].patients.tolist() == ["p1"]
+
+
+def test_white_space_around_columns_patients_and_splits_does_not_count(tmp_path: Path) -> None:
+    path = written(tmp_path, ["a.png, p1 ,train ,1", "b.png,p1, train,0"], "path, patient_id,split ,A")
+    table, bad = rows.read_rows(config(path, targets=("A",)))
+    assert not bad
+    assert table.patients.tolist() == ["p1", "p1"] and table.splits.tolist() == ["train", "train"]
+    assert table.facts["patient_id"].tolist() == ["p1", "p1"]
+    path.write_text(path.read_text().replace(",A", ", path"))
+    with pytest.raises(InputError, match="expected different column names, got path twice"):
+        rows.read_rows(config(path))
+
+
+def test_unknown_patients_are_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = written(tmp_path, ["a.png,1", "b.png,0"])
+    for _ in range(2):
+        rows.read_rows(config(path))
+    assert caplog.messages == [
+        f"{path} has no column patient_id, so each image counts as a patient of its own; columns are path, A"
+    ]
+    written(tmp_path, ["a.png,1"], "path,patient_id")
+    rows.read_rows(config(path))
+    assert len(caplog.messages) == 1
+
+
+def test_new_lines_move_no_film_of_unknown_patients(tmp_path: Path) -> None:
+    """Before, the number of the line decided."""
+    lines = [f"{i}.png,1" for i in range(30)]
+    before = sides(SourceConfig(str(written(tmp_path, lines))))
+    after = sides(SourceConfig(str(written(tmp_path, ["new.png,1", *reversed(lines)]))))
+    assert set(before.values()) == {"train", "val", "test"}
+    assert before == {name: side for name, side in after.items() if name != "new.png"}
+    assert before == {name: patients.hashed_split(name, (0.1, 0.2)) for name in before}
+    dotted = sides(SourceConfig(str(written(tmp_path, [f"./{line}" for line in lines]))))
+    assert list(dotted.values()) == list(before.values())
+
+
+def test_splits_of_patients_with_names_are_what_they_were(tmp_path: Path) -> None:
+    path = written(tmp_path, [f"{i}.png,p{i // 2}" for i in range(40)], "path,patient_id")
+    table, _ = rows.read_rows(config(path))
+    assert table.splits.tolist() == [patients.hashed_split(f"p{i // 2}", (0.1, 0.2)) for i in range(40)]
+
+
+def test_typing_a_folder_differently_moves_no_film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path / "films", [f"{i}.png,1" for i in range(30)])
+    monkeypatch.chdir(tmp_path)
+    found = [sides(SourceConfig(name)) for name in ("films", str(tmp_path / "films"), "../" + tmp_path.name + "/films")]
+    assert found[0] == found[1] == found[2] and len(set(found[0].values())) > 1
+
+
+def test_films_of_an_npz_file_are_split_by_path_or_pixels(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 255, (30, 4, 4), dtype=np.uint8)
+    source = SourceConfig(str(tmp_path / "x.csv"), images=tmp_path / "x.npz")
+    found = []
+    for head, order in (("number", range(30)), ("number", range(29, -1, -1)), ("path", range(30))):
+        path = tmp_path / f"{head}{order[0]}.npz"
+        np.savez(path, images=images[list(order)])
+        Path(source.manifest).write_text("\n".join([head, *map(str, order)]) + "\n")
+        found.append(sides(SourceConfig(source.manifest, images=path), head))
+    assert found[0] == found[1] and len(set(found[0].values())) > 1
+    assert found[2] == {str(i): patients.hashed_split(str(i), (0.1, 0.2)) for i in range(30)}
+
+
+def test_films_of_one_name_in_two_sources_are_two_patients(tmp_path: Path) -> None:
+    """Before, the same line of two files called manifest.csv was one patient, in two splits."""
+    made = [written(tmp_path / side, [f"a.png,{side}"], "path,split") for side in ("train", "val")]
+    table, bad = rows.read_rows(DataConfig(tuple(SourceConfig(str(path)) for path in made)))
+    assert not bad
+    assert table.splits.tolist() == ["train", "val"] and len(set(table.patients.tolist())) == 2
+
+
+def test_all_bad_rows_are_named_up_to_a_thousand() -> None:
+    bad = [rows.BadRow(f"line {i}", "gone") for i in range(1003)]
+    with pytest.raises(InputError, match="900 of 900 rows cannot be used") as caught:
+        rows.refuse(bad[:900], 0)
+    assert str(caught.value).count(": gone") == 900 and "more" not in str(caught.value)
+    with pytest.raises(InputError, match="line 999: gone\n  and 3 more\ncorrect them, or set data.bad_rows=report"):
+        rows.refuse(bad, 0)

@@ -5,6 +5,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,8 @@ from pathlib import Path
 from gifsplain.errors import InputError
 
 _BLOCK = 1 << 20
+_TEMPORARY = re.compile(r"\..{1,32}\.[0-9a-f]{12}\.tmp(\.\w+)?")
+"""What `_beside` makes."""
 _RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$", re.IGNORECASE)
 
 
@@ -82,6 +85,14 @@ def require_writable(folder: str | Path) -> None:
 def _beside(final: Path) -> Path:
     """A temporary path in the same folder, hidden, with the same suffix."""
     return final.with_name(f".{final.stem[:32]}.{secrets.token_hex(6)}.tmp{final.suffix}")
+
+
+def remove_left_behind(folder: Path, seconds: float) -> None:
+    """Remove temporary files of `atomic_path` in a folder that nobody has written to for so long: of killed processes."""
+    for path in folder.glob(".*.tmp*"):
+        with suppress(OSError):  # another process was faster, or may and we may not
+            if _TEMPORARY.fullmatch(path.name) and path.is_file() and time.time() - path.stat().st_mtime > seconds:
+                path.unlink()
 
 
 def flush(path: Path) -> None:

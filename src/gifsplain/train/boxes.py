@@ -1,5 +1,6 @@
 """Expert boxes as masks at the model's size, for a classifier that is told where to look."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,8 @@ def read_boxes(path: Path, dataset: Dataset, config: DataConfig) -> Boxes:
     """Boxes (columns path, label, x, y, w, h in pixels) of the dataset's rows, which need width and height.
 
     Raises:
-        InputError: When a column is missing, a box is no number, or none belongs to a row and a target.
+        InputError: When a column is missing, a box, width or height is no number, a box's path is that of several rows,
+            or no box belongs to a row and a target.
     """
     needed = {"path", "width", "height"}
     if not needed <= set(dataset.table.facts.columns):
@@ -33,14 +35,17 @@ def read_boxes(path: Path, dataset: Dataset, config: DataConfig) -> Boxes:
     if lacking:
         raise InputError(f"{path} lacks the columns {sorted(lacking)}, or has no rows")
     facts = dataset.table.facts
-    place = {name: i for i, name in enumerate(facts["path"]) if name}
+    places: dict[str, list[int]] = {}
+    for i, name in enumerate(facts["path"]):
+        places.setdefault(name, []).append(i)
     owner = {label: t for t, target in enumerate(config.targets) for label in config.unions.get(target, (target,))}
     boxes: Boxes = {}
     for number, line in lines:
-        row, target = place.get(line["path"]), owner.get(line["label"])
-        if row is not None and target is not None:
+        found, target = places.get(line["path"], ()), owner.get(line["label"])
+        if found and target is not None:
+            row = _only(found, line["path"], dataset)
             x, y, w, h = numbers(line, ("x", "y", "w", "h"), f"{path}, row {number}")
-            crop = centre_crop(int(facts["height"][row]), int(facts["width"][row]))
+            crop = centre_crop(*_size(dataset, row))
             left, top = (x - crop.left) / crop.side, (y - crop.top) / crop.side
             boxes.setdefault(row, []).append((target, left, top, left + w / crop.side, top + h / crop.side))
     if not boxes:
@@ -49,6 +54,30 @@ def read_boxes(path: Path, dataset: Dataset, config: DataConfig) -> Boxes:
             f"{config.targets[0]!r}"
         )
     return boxes
+
+
+def _only(rows: Sequence[int], path: str, dataset: Dataset) -> int:
+    """The one row of a box's path."""
+    if len(rows) > 1:  # the box is of one of the films, and would teach a wrong place in the others
+        named = " and ".join(dataset.table.names[row] for row in rows[:2])
+        raise InputError(
+            f"boxes: expected paths of one row each, got {path!r} of {len(rows)} rows, such as {named}; make the paths of "
+            "the sources different, in the manifests and in the boxes (set images of a source to a folder above)"
+        )
+    return rows[0]
+
+
+def _size(dataset: Dataset, row: int) -> tuple[int, int]:
+    """Height and width of the row's image in pixels; `32.0`, as tables write it, is 32."""
+    facts, sides = dataset.table.facts, ("height", "width")
+    text = {side: str(facts[side][row]) for side in sides}
+    height, width = numbers(text, sides, dataset.table.names[row])
+    if not (height > 0 and width > 0 and height.is_integer() and width.is_integer()):
+        raise InputError(
+            f"{dataset.table.names[row]}: expected height and width in whole pixels, got {text['height']!r} and "
+            f"{text['width']!r}; correct them in the manifest"
+        )
+    return int(height), int(width)
 
 
 def draw(boxes: Boxes, rows: Rows, targets: int, size: int) -> Float[Tensor, "b t s s"]:

@@ -25,7 +25,7 @@ from gifsplain.train import config as configuration
 from gifsplain.train.classifier import ClassifierTraining, check, train_classifier
 from gifsplain.train.identity import checksum, films, places
 from gifsplain.train.out_of_fold import FILE
-from gifsplain.train.rows import hashed
+from gifsplain.train.patients import hashed
 
 SETTINGS = "crossfit.yaml"
 CARD = "crossfit.json"

@@ -1,8 +1,11 @@
 """Decoding each image once: rows to one uint8 memory map at the model's size."""
 
+import errno
 import hashlib
 import json
 import os
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +26,11 @@ from gifsplain.models.protocols import ModelCard
 from gifsplain.types import Picture, Provenance
 
 Pixels = UInt8[np.ndarray, "n c s s"]
+_DAMAGED = (OSError, KeyError, TypeError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error)
+"""What numpy raises for a file that is no .npz, or was cut off or changed."""
+_ENDINGS = tuple(images.SUFFIXES)
+_STALE = 24 * 3600.0
+"""Seconds after which a temporary file is a killed process's."""
 
 
 class RowImage(Protocol):
@@ -30,7 +38,7 @@ class RowImage(Protocol):
 
     @property
     def key(self) -> str:
-        """Equal for equal images; changes when the file does."""
+        """Equal for equal images; changes when the file does. Empty where nothing tells it from others."""
         ...
 
     def load(self) -> Picture:
@@ -78,6 +86,10 @@ class ArrayImage:
             raise InputError(f"{path} has {found} images, its manifest {count} rows; they must be in the same order")
         return [cls(path, i) for i in range(found)]
 
+    def checksum(self) -> str:
+        """A checksum of its pixels."""
+        return files.sha256_bytes(_npz_images(self.path)[self.index].tobytes())
+
     def load(self) -> Picture:
         """The image, 0 black and 255 white."""
         array = _npz_images(self.path)
@@ -90,16 +102,42 @@ class DatasetImage:
 
     dataset: Any
     index: int
+    row: str = ""
+    """Checksum of what its table says of the image; empty where it has none."""
+    file: str = ""
+    """Name of its file below the dataset's `imgpath`, where the table has one."""
+
+    @property
+    def name(self) -> str:
+        """What the image is called wherever in the table it stands."""
+        return self.file or self.row
 
     @property
     def key(self) -> str:
-        """The dataset's own description, its folder and the index."""
-        return f"{self.dataset.string()}:{getattr(self.dataset, 'imgpath', '')}[{self.index}]"
+        """The dataset's own description, its folder, its table's row, the file's key; empty without a table.
+
+        `string()` says how many rows there are, not which: tables of one length share it.
+        """
+        folder = str(getattr(self.dataset, "imgpath", ""))
+        file = FileImage(Path(folder, self.file)).key if self.file else ""
+        return f"{self.dataset.string()}:{folder}[{self.index}]:{self.row}:{file}" if self.row else ""
+
+    @classmethod
+    def all_of(cls, dataset: Any) -> "list[DatasetImage]":
+        """All images of the dataset, with what its `csv` says of each but for the place that each had in the file."""
+        table = dataset.csv.drop(columns=["index"], errors="ignore").astype(str)
+        rows = table.itertuples(index=False, name=None)
+        return [cls(dataset, i, files.sha256_bytes(repr(row).encode()), _file_of(row)) for i, row in enumerate(rows)]
 
     def load(self) -> Picture:
         """The image, out of [-1024, 1024]."""
         pixels = torch.as_tensor(self.dataset[self.index]["img"], dtype=torch.float32)
-        return _picture((pixels[:1] / 2048 + 0.5).clamp(0, 1), self.key)
+        return _picture((pixels[:1] / 2048 + 0.5).clamp(0, 1), f"{self.dataset.string()}[{self.index}]")
+
+
+def _file_of(row: tuple[str, ...]) -> str:
+    """The first value that is called like an image file; empty where none is."""
+    return next((value for value in row if value.lower().endswith(_ENDINGS)), "")
 
 
 @lru_cache(maxsize=4)
@@ -107,7 +145,7 @@ def _npz_images(path: Path) -> UInt8[np.ndarray, "n h w"]:
     try:
         with np.load(path) as content:
             array: UInt8[np.ndarray, "n h w"] = content["images"]
-    except (OSError, KeyError, ValueError) as error:
+    except _DAMAGED as error:
         raise InputError(f"{path} must be an .npz with an array 'images': {error}") from error
     if array.dtype != np.uint8 or array.ndim != 3:
         raise InputError(f"{path}: 'images' must be uint8 of shape n h w, got {array.dtype} {array.shape}")
@@ -127,17 +165,34 @@ def decoded(
 ) -> tuple[Pixels, dict[int, str]]:
     """All images at the size of `card`, and why some of them could not be read (these stay black).
 
-    Kept under a name made of all keys, so that a second training starts at once; `progress` gets done and total.
+    Kept under a name made of all keys, so that a second training starts at once; images that could not be read are
+    tried again then, as a drive may only have been away. `progress` gets done and total.
+
+    Raises:
+        InputError: When there is no room for them, or the folder takes no files.
     """
-    folder = folder or default_cache()
-    digest = hashlib.sha256(repr((1, card.size, card.channels, [row.key for row in rows])).encode()).hexdigest()
+    folder, keys = folder or default_cache(), [row.key for row in rows]
+    if not all(keys):
+        kept: Pixels = np.zeros((len(rows), card.channels, card.size, card.size), dtype=np.uint8)
+        return kept, _fill(kept, rows, card, progress)
+    digest = hashlib.sha256(repr((1, card.size, card.channels, keys)).encode()).hexdigest()
     path = folder / f"{digest[:32]}.npy"
     faults = path.with_suffix(".json")
-    if not (path.exists() and faults.exists()):
-        problems = _decode_all(rows, card, path, progress)
-        files.write_text(faults, json.dumps(problems))
-    pixels: Pixels = np.load(path, mmap_mode="r")
-    return pixels, {int(i): why for i, why in json.loads(faults.read_text(encoding="utf-8")).items()}
+    try:
+        if path.exists() and faults.exists():
+            problems = _try_again(rows, card, path, faults)
+        else:
+            files.remove_left_behind(folder, _STALE)
+            problems = _decode_all(rows, card, path, progress)
+            files.write_text(faults, json.dumps(problems))
+        pixels: Pixels = np.load(path, mmap_mode="r")
+    except OSError as error:
+        size = len(rows) * card.channels * card.size**2 / 1e9
+        raise InputError(
+            f"{folder}: expected room for {len(rows)} decoded images ({size:.3g} GB) and leave to write them, got: "
+            f"{error}; make room, or set data.cache to another folder"
+        ) from error
+    return pixels, problems
 
 
 def default_cache() -> Path:
@@ -151,10 +206,38 @@ def _decode_all(
     shape = (len(rows), card.channels, card.size, card.size)
     with files.atomic_path(path) as temporary:
         array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        _take_room(temporary)
         problems = _fill(array, rows, card, progress)
         array.flush()
         del array
     return problems
+
+
+def _take_room(path: Path) -> None:
+    """Have the disk set aside a new map's room: writing to a map that the disk has no room for kills the process."""
+    if not hasattr(os, "posix_fallocate"):  # macOS, Windows
+        return
+    with path.open("r+b") as stream:
+        try:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):  # a file system that cannot
+                raise
+
+
+def _try_again(rows: Sequence[RowImage], card: ModelCard, path: Path, faults: Path) -> dict[int, str]:
+    """Decode those images of the cache that could not be read, and put in what can be now; the problems that remain."""
+    known = {int(i): why for i, why in json.loads(faults.read_text(encoding="utf-8")).items()}
+    places = sorted(known)
+    found: Pixels = np.zeros((len(places), card.channels, card.size, card.size), dtype=np.uint8)
+    left = {places[i]: why for i, why in _fill(found, [rows[i] for i in places], card, None).items()}
+    mended = [i for i, place in enumerate(places) if place not in left]
+    if mended:  # others that read this cache have left these rows out
+        array = np.load(path, mmap_mode="r+")
+        array[[places[i] for i in mended]] = found[mended]
+        array.flush()
+        files.write_text(faults, json.dumps(left))
+    return left
 
 
 def _fill(

@@ -1,6 +1,5 @@
 """From a manifest, a folder or a torchxrayvision dataset to rows: image, patient, split, labels; bad rows are named."""
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,13 +12,15 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from gifsplain.errors import InputError
-from gifsplain.io.files import utf8
 from gifsplain.io.images import SUFFIXES
+from gifsplain.train import patients as people
 from gifsplain.train.pixels import ArrayImage, DatasetImage, FileImage, RowImage
 
 SPLITS = ("train", "val", "test")
 SHOWN = 40
 """Names that an error lists."""
+SHOWN_BAD = 1000
+"""Bad rows that an error lists: all that somebody can correct by hand; with a wrong folder every row of 100,000 is bad."""
 _MISSING = ("", "nan", "na", "none", "unknown", "-1", "-1.0")
 
 
@@ -57,7 +58,8 @@ class DataConfig:
     size: int = 224
     channels: int = 1
     fractions: tuple[float, float] = (0.1, 0.2)
-    """Shares of patients for val and test where a source declares no split; by a hash of the patient's name."""
+    """Shares of patients for val and test where a source declares no split; by a hash of the patient's name, or of the
+    film's where patients are unknown."""
     bad_rows: Literal["refuse", "report"] = "refuse"
     """`report` trains without them and names them in `bad_rows.csv`."""
     cache: Path | None = None
@@ -113,7 +115,9 @@ def read_rows(config: DataConfig) -> tuple[Table, list[BadRow]]:
         frame, images = _read_source(source)
         found.append(_label_names(frame))
         kept = _filter(frame, source)
-        part, unusable = _to_table(frame.loc[kept].reset_index(drop=True), [images[i] for i in kept], source, config)
+        frame = frame.loc[kept].reset_index(drop=True)
+        frame["_patient"], frame["_split"] = people.of_rows(frame, number, config.fractions)
+        part, unusable = _to_table(frame, [images[i] for i in kept], source, config)
         part.parts[:] = number
         parts.append(part)
         bad += unusable
@@ -141,31 +145,19 @@ def check_split_by_patient(table: Table) -> None:
 def refuse(bad: Sequence[BadRow], rows: int) -> None:
     """Raise an error that names the bad rows, if there are any."""
     if bad:
-        shown = "".join(f"\n  {item.row}: {item.reason}" for item in bad[:20])
-        more = f"\n  and {len(bad) - 20} more" if len(bad) > 20 else ""
+        shown = "".join(f"\n  {item.row}: {item.reason}" for item in bad[:SHOWN_BAD])
+        more = f"\n  and {len(bad) - SHOWN_BAD} more" if len(bad) > SHOWN_BAD else ""
         raise InputError(
             f"{len(bad)} of {rows + len(bad)} rows cannot be used:{shown}{more}\n"
-            "correct them, or set data.bad_rows=report to train without them"
+            "correct them, or set data.bad_rows=report to train without them (bad_rows.csv then names all)"
         )
-
-
-def hashed(text: str) -> int:
-    """A number below 16^8 that only `text` decides, on every machine."""
-    return int(hashlib.md5(utf8(text).encode(), usedforsecurity=False).hexdigest()[:8], 16)
-
-
-def hashed_split(patient: str, fractions: tuple[float, float]) -> str:
-    """`val`, `test` or `train` as a function of the patient's name alone: new patients never move old ones."""
-    place = hashed(patient) / 16**8
-    val, test = fractions
-    return "val" if place < val else "test" if place < val + test else "train"
 
 
 Images = list[RowImage | None]
 
 
 def _read_source(source: SourceConfig) -> tuple[pd.DataFrame, Images]:
-    """One line a row, all values text, with the private column `_row`; and the image of each line."""
+    """One line a row, all values text, with the private columns `_row` and `people.FILM`; and the image of each line."""
     if source.manifest.startswith("xrv:"):
         frame, images = _read_xrv(source)
     else:
@@ -181,13 +173,18 @@ def _read_manifest(path: Path, source: SourceConfig) -> tuple[pd.DataFrame, Imag
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read the manifest {path}: {error}") from error
+    frame = people.checked(frame.fillna(""), str(path))  # a line that is too short
     root = source.images or path.parent
     if root.suffix == ".npz":
         frame["_row"] = [f"{path.name} line {i + 2}" for i in range(len(frame))]
-        return frame, list(ArrayImage.all_of(root, len(frame)))
+        images = ArrayImage.all_of(root, len(frame))
+        named = [people.film(text) for text in frame["path"]] if "path" in frame else [""] * len(frame)
+        frame[people.FILM] = [name or image.checksum() for name, image in zip(named, images, strict=True)]
+        return frame, list(images)
     if "path" not in frame:
         raise InputError(f"{path} needs a column 'path'; it has {list(frame.columns)}")
     frame["_row"] = [f"{path.name} line {i + 2} ({value})" for i, value in enumerate(frame["path"])]
+    frame[people.FILM] = [people.film(text) or row for text, row in zip(frame["path"], frame["_row"], strict=True)]
     return frame, [FileImage(root / value) if value.strip() else None for value in frame["path"]]
 
 
@@ -197,8 +194,8 @@ def _read_folder(folder: Path) -> tuple[pd.DataFrame, Images]:
         raise InputError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))})")
     rows = []
     for file in files:
-        *parents, _ = file.relative_to(folder).parts
-        row = {"path": str(file.relative_to(folder)), "_row": f"{file}"}
+        *parents, _ = (inside := file.relative_to(folder)).parts
+        row = {"path": str(inside), "_row": f"{file}", people.FILM: inside.as_posix()}
         if parents and parents[0] in SPLITS:
             row["split"] = parents.pop(0)
         rows.append(row | ({"labels": parents[0]} if parents else {}))
@@ -218,11 +215,19 @@ def _read_xrv(source: SourceConfig) -> tuple[pd.DataFrame, Images]:
         dataset: Any = kind(**arguments)
     except Exception as error:  # whatever that dataset raises when its files are missing
         raise InputError(f"torchxrayvision cannot open {name} with {dict(arguments)}: {error}") from error
-    frame: pd.DataFrame = dataset.csv.reset_index(drop=True).astype(str).rename(columns={"patientid": "patient_id"})
+    images = DatasetImage.all_of(dataset)
+    frame: pd.DataFrame = dataset.csv.reset_index(drop=True).astype(str).rename(columns={"patientid": people.ID})
+    if people.ID not in frame:
+        near = people.nearly(frame, people.ID)  # as in NIH_Google_Dataset, whose columns nobody can rename
+        if near:
+            frame[people.ID] = frame[near[0]]
+        else:
+            people.warn(frame, source.manifest)
     labels = pd.DataFrame(np.asarray(dataset.labels, dtype=float), columns=list(dataset.pathologies)).astype(str)
     frame = pd.concat([frame.drop(columns=[c for c in labels if c in frame]), labels], axis=1)
     frame["_row"] = [f"{name} row {i}" for i in range(len(frame))]
-    return frame, [DatasetImage(dataset, i) for i in range(len(frame))]
+    frame[people.FILM] = [image.name for image in images]
+    return frame, list(images)
 
 
 def _filter(frame: pd.DataFrame, source: SourceConfig) -> list[int]:
@@ -254,11 +259,7 @@ def _to_table(
         if unknown:
             raise InputError(f"{source.manifest}: knows {unknown} are no targets; targets are {list(config.targets)}")
         labels[:, [t not in source.knows for t in config.targets]] = np.nan
-    patients = frame["patient_id"] if "patient_id" in frame else frame["_row"]
-    if "split" in frame and (frame["split"] != "").any():
-        splits = frame["split"]
-    else:
-        splits = patients.map(lambda patient: hashed_split(patient, config.fractions))
+    patients, splits = frame["_patient"], frame["_split"]
     for i, (image, patient, split) in enumerate(zip(images, patients, splits, strict=True)):
         if image is None:
             reasons[i].append("it names no image")
@@ -380,10 +381,11 @@ def _first_of_each(table: Table) -> tuple[NDArray[np.int64], list[BadRow]]:
     seen: dict[str, str] = {}
     rows, bad = [], []
     for i, (image, name) in enumerate(zip(table.images, table.names, strict=True)):
-        if image.key in seen:
-            bad.append(BadRow(name, f"the same image as {seen[image.key]}"))
+        key = image.key
+        if key and key in seen:
+            bad.append(BadRow(name, f"the same image as {seen[key]}"))
         else:
-            seen[image.key] = name
+            seen[key] = name
             rows.append(i)
     return np.asarray(rows, dtype=np.int64), bad
 
