@@ -19,8 +19,8 @@ from gifsplain.models import styleex
 from gifsplain.models.load import load_models
 from gifsplain.models.small import SmallClassifier, SmallConfig
 from gifsplain.models.stylegan import StyleConfig
+from gifsplain.train import checkpoints, data, styleex_card
 from gifsplain.train import config as configuration
-from gifsplain.train import data, loop, styleex_card
 from gifsplain.train.config import LoopConfig
 from gifsplain.train.rows import DataConfig, SourceConfig
 from gifsplain.train.small_classifier import SmallTraining
@@ -142,7 +142,7 @@ def test_what_ships_loads_measures_and_explains(condition, settings, tmp_path):
     settings = dataclasses.replace(settings, model=dataclasses.replace(settings.model, condition=condition))
     train_styleex(settings, tmp_path / "run")
     net = styleex.StyleNet(settings.model)
-    net.load_state_dict(loop.read_checkpoint(tmp_path / "run" / loop.CHECKPOINT)["trainee"]["averaged"])
+    net.load_state_dict(checkpoints.read_checkpoint(tmp_path / "run" / checkpoints.CHECKPOINT)["trainee"]["averaged"])
     dataset = data.open_dataset(settings.data)
     about = styleex_card.Shipped("tiny", 2, "phantoms", "none", "a test", "pytest")
     classifier = styleex.read_small_classifier(settings.classifier)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gifsplain.errors import ConfigurationError, ModelError, WeightsError
-from gifsplain.train import loop
+from gifsplain.train import checkpoints, loop
 from gifsplain.train.config import LoopConfig
 from gifsplain.train.records import read_history
 
@@ -97,7 +97,7 @@ def test_stops_early_and_keeps_the_best(tmp_path: Path) -> None:
         Noisy(metrics=(0.6, 0.8, 0.7, 0.8, 0.9)), tmp_path, every=2, steps=20, monitor="val/auc", patience=2
     )
     assert (outcome.step, outcome.best_step, outcome.best, outcome.stopped_early) == (8, 4, 0.8, True)
-    assert loop.read_checkpoint(tmp_path / loop.BEST)["step"] == 4
+    assert checkpoints.read_checkpoint(tmp_path / checkpoints.BEST)["step"] == 4
     again = train(Noisy(), tmp_path, every=2, steps=20, monitor="val/auc", patience=2)
     assert again == outcome
 
@@ -136,7 +136,7 @@ def test_interrupt_writes_a_checkpoint(tmp_path: Path) -> None:
     train(whole, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         train(Interrupted(), tmp_path / "parts")
-    assert loop.read_checkpoint(tmp_path / "parts" / loop.CHECKPOINT)["step"] == 6
+    assert checkpoints.read_checkpoint(tmp_path / "parts" / checkpoints.CHECKPOINT)["step"] == 6
     train(resumed, tmp_path / "parts")
     assert torch.equal(resumed.model[0].weight, whole.model[0].weight)  # type: ignore[arg-type]
 
@@ -149,7 +149,7 @@ def test_loss_that_is_not_finite_ends_the_run_and_spares_the_checkpoint(tmp_path
 
     with pytest.raises(ModelError, match="loss is no longer finite near step 5"):
         train(Diverging(), tmp_path, checkpoint_minutes=0)
-    assert loop.read_checkpoint(tmp_path / loop.CHECKPOINT)["step"] == 4
+    assert checkpoints.read_checkpoint(tmp_path / checkpoints.CHECKPOINT)["step"] == 4
 
 
 def test_weights_that_are_not_finite_are_never_kept(tmp_path: Path) -> None:
@@ -167,10 +167,10 @@ def test_weights_that_are_not_finite_are_never_kept(tmp_path: Path) -> None:
         ModelError, match=r"state model\.0\.weight is no longer finite near step 5; the last checkpoint is"
     ):
         train(Bursting(), tmp_path / "often", checkpoint_minutes=0)
-    assert loop.read_checkpoint(tmp_path / "often" / loop.CHECKPOINT)["step"] == 4
+    assert checkpoints.read_checkpoint(tmp_path / "often" / checkpoints.CHECKPOINT)["step"] == 4
     with pytest.raises(ModelError, match=r"near step 5; there is no checkpoint yet.*or with loop\.precision 32-true"):
         train(Bursting(), tmp_path / "last", steps=5, precision="bf16-mixed")
-    assert not (tmp_path / "last" / loop.CHECKPOINT).exists()
+    assert not (tmp_path / "last" / checkpoints.CHECKPOINT).exists()
 
 
 def test_what_is_not_known_stops_nothing(tmp_path: Path) -> None:
@@ -180,19 +180,19 @@ def test_what_is_not_known_stops_nothing(tmp_path: Path) -> None:
 
 def test_a_best_checkpoint_of_another_run_is_never_taken(tmp_path: Path) -> None:
     train(Noisy(metrics=(0.6, 0.8, 0.7)), tmp_path, every=2, steps=6, monitor="val/auc")
-    (tmp_path / loop.CHECKPOINT).unlink()  # as a kill before the first regular checkpoint leaves it
-    loop.prepare_folder(tmp_path, resume=False)
-    assert not (tmp_path / loop.BEST).exists()
+    (tmp_path / checkpoints.CHECKPOINT).unlink()  # as a kill before the first regular checkpoint leaves it
+    checkpoints.prepare_folder(tmp_path, resume=False)
+    assert not (tmp_path / checkpoints.BEST).exists()
     kept = Noisy()
     loop.load_best(kept, tmp_path, train(kept, tmp_path))  # nothing is monitored: the last weights
     outcome = train(Noisy(metrics=(0.6, 0.8, 0.7)), tmp_path / "new", every=2, steps=6, monitor="val/auc")
     best = Noisy()
     loop.load_best(best, tmp_path / "new", outcome)
-    expected = loop.read_checkpoint(tmp_path / "new" / loop.BEST)["trainee"]["model"]["0.weight"]
+    expected = checkpoints.read_checkpoint(tmp_path / "new" / checkpoints.BEST)["trainee"]["model"]["0.weight"]
     assert torch.equal(best.model[0].weight, expected)  # type: ignore[arg-type]
     with pytest.raises(WeightsError, match=r"best\.ckpt is of step 4, expected that of the best step, 2"):
         loop.load_best(best, tmp_path / "new", replace(outcome, best_step=2))
-    (tmp_path / "new" / loop.BEST).unlink()
+    (tmp_path / "new" / checkpoints.BEST).unlink()
     with pytest.raises(WeightsError, match=r"best\.ckpt is missing, expected that of the best step, 4"):
         loop.load_best(best, tmp_path / "new", outcome)
 
@@ -207,41 +207,43 @@ def test_a_training_goes_on_with_the_same_data_only(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="was begun with other films, patients, splits or labels"):
         go(8, "bb")
     assert go(8, "aa").step == 8
-    content = loop.read_checkpoint(tmp_path / loop.CHECKPOINT)
+    content = checkpoints.read_checkpoint(tmp_path / checkpoints.CHECKPOINT)
     content.pop("checksum")
-    loop.write_checkpoint(content, tmp_path / loop.CHECKPOINT)  # as earlier versions wrote it
+    checkpoints.write_checkpoint(content, tmp_path / checkpoints.CHECKPOINT)  # as earlier versions wrote it
     assert go(10, "bb").step == 10
 
 
 def test_a_full_disk_is_said_and_spares_the_checkpoint(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
-    path = tmp_path / loop.CHECKPOINT
-    loop.write_checkpoint({"step": 1}, path)
+    path = tmp_path / checkpoints.CHECKPOINT
+    checkpoints.write_checkpoint({"step": 1}, path)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     try:
         with pytest.raises(OSError, match="too large"):
-            loop.write_checkpoint({"step": 2, "weights": torch.rand(100_000)}, path)
+            checkpoints.write_checkpoint({"step": 2, "weights": torch.rand(100_000)}, path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert loop.read_checkpoint(path) == {"step": 1} and [p.name for p in tmp_path.iterdir()] == [loop.CHECKPOINT]
+    assert checkpoints.read_checkpoint(path) == {"step": 1} and [p.name for p in tmp_path.iterdir()] == [
+        checkpoints.CHECKPOINT
+    ]
 
 
 def test_a_finished_training_is_not_overwritten_when_its_checkpoint_is_gone(tmp_path: Path) -> None:
     (tmp_path / "classifier.safetensors").write_bytes(b"weights")
     for resume in (False, True):
         with pytest.raises(ConfigurationError, match=r"holds a finished training, classifier\.safetensors, whose"):
-            loop.prepare_folder(tmp_path, resume=resume)
+            checkpoints.prepare_folder(tmp_path, resume=resume)
 
 
 def test_refusals(tmp_path: Path) -> None:
     train(Noisy(), tmp_path / "done")
     with pytest.raises(ConfigurationError, match="already holds a training; add --resume"):
-        loop.prepare_folder(tmp_path / "done", resume=False)
-    loop.prepare_folder(tmp_path / "done", resume=True)
+        checkpoints.prepare_folder(tmp_path / "done", resume=False)
+    checkpoints.prepare_folder(tmp_path / "done", resume=True)
     with pytest.raises(ConfigurationError, match=r"loop.monitor 'val/iou' is not a metric .* \['val/auc'\]"):
         train(Noisy(stop_at=0), tmp_path / "monitor", monitor="val/iou")  # before the first step
-    (tmp_path / "done" / loop.CHECKPOINT).write_bytes(b"PK damaged")
+    (tmp_path / "done" / checkpoints.CHECKPOINT).write_bytes(b"PK damaged")
     with pytest.raises(WeightsError, match="is not a readable checkpoint"):
         train(Noisy(), tmp_path / "done")
 

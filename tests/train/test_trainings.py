@@ -12,7 +12,7 @@ import torch
 from gifsplain.errors import ConfigurationError, InputError, WeightsError
 from gifsplain.models import trained
 from gifsplain.models.networks import AutoencoderConfig, build_autoencoder
-from gifsplain.train import calibration, data, frame, loop
+from gifsplain.train import calibration, checkpoints, data, frame
 from gifsplain.train import config as configuration
 from gifsplain.train.augment import AugmentConfig
 from gifsplain.train.autoencoder import AutoencoderLoss, AutoencoderTraining, train_autoencoder
@@ -251,7 +251,7 @@ def test_labels_of_unknown_rows_do_not_reach_the_weights(classifying: Classifier
         classifying, epochs=1, weight_decay=0.0, average=0.0, data=replace(classifying.data, sources=(source,))
     )
     train_classifier(short, tmp_path / "cl")
-    first = loop.read_checkpoint(tmp_path / "cl" / loop.CHECKPOINT)["trainee"]
+    first = checkpoints.read_checkpoint(tmp_path / "cl" / checkpoints.CHECKPOINT)["trainee"]
     moments = first["optimizer"]["state"].values()
     heads = [m["exp_avg"] for m in moments if m["exp_avg"].shape[0] == 2]
     assert heads and all(not head[1].any() and head[0].any() for head in heads)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from gifsplain.errors import ConfigurationError
 from gifsplain.models import trained
 from gifsplain.models.networks import Autoencoder, AutoencoderConfig, build_autoencoder
+from gifsplain.train import checkpoints, data, identity, loop, losses, optimise
 from gifsplain.train import config as configuration
-from gifsplain.train import data, identity, loop, losses, optimise
 from gifsplain.train.augment import AugmentConfig, augment
 from gifsplain.train.config import LoopConfig
 from gifsplain.train.features import FeatureConfig, Features, open_features
@@ -206,7 +206,7 @@ def train_autoencoder(
     The weights kept are those with the lowest validation error. An interrupted training goes on with `resume`.
     """
     config = check(config)
-    loop.open_folder(config, folder, resume=resume)
+    checkpoints.open_folder(config, folder, resume=resume)
     dataset = dataset or data.open_dataset(config.data, reporter.decoded if reporter else None)
     data.write_bad_rows(dataset.bad, folder)
     fabric = loop.make_fabric(config.loop)

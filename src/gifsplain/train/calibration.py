@@ -1,10 +1,19 @@
 """Calibration: the operating point on validation data becomes a score of 0.5."""
 
+import logging
+from typing import Any
+
 import numpy as np
+import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit
+
+from gifsplain.errors import ConfigurationError
+from gifsplain.models import trained
+
+logger = logging.getLogger(__name__)
 
 Values = NDArray[np.float64]
 SPREAD = 0.5
@@ -100,3 +109,52 @@ def area_under_curve(labels: Values, scores: Values) -> float:
 def _known(labels: Values, values: Values) -> tuple[Values, Values]:
     known = ~np.isnan(labels)
     return labels[known], values[known].astype(np.float64)
+
+
+def calibrate(
+    model: trained.ClassifierNet,
+    labels: Float[np.ndarray, "n t"],
+    logits: Float[np.ndarray, "n t"],
+    targets: tuple[str, ...],
+    spread: float,
+) -> dict[str, Any]:
+    """Set the model's calibration in place; returns what the card says about it."""
+    offsets, temperatures = fit(labels, logits, spread)
+    model.calibration_offset.copy_(torch.from_numpy(offsets))
+    model.calibration_temperature.copy_(torch.from_numpy(temperatures))
+    lacking = one_sided(labels, targets)
+    return {
+        "calibration": {
+            "point": "largest sensitivity + specificity on val",
+            "offset": offsets.tolist(),
+            "temperature": temperatures.tolist(),
+            **({"none": lacking} if lacking else {}),
+        },
+    }
+
+
+def one_sided(labels: Float[np.ndarray, "n t"], targets: tuple[str, ...]) -> list[str]:
+    """Targets of which no positive is known, or no negative."""
+    both = (labels == 1).any(0) & (labels == 0).any(0)
+    return [name for name, usable in zip(targets, both, strict=True) if not usable]
+
+
+def check_labels(
+    train: Float[np.ndarray, "n t"], val: Float[np.ndarray, "m t"], targets: tuple[str, ...], monitor: str
+) -> None:
+    """Warn of targets that cannot be learnt, or not be calibrated.
+
+    Raises:
+        ConfigurationError: When the monitored area under the curve will never be known.
+    """
+    untrained, uncalibrated = one_sided(train, targets), one_sided(val, targets)
+    if untrained:
+        logger.warning("train knows no positive or no negative of %s: not learnt", ", ".join(untrained))
+    if uncalibrated:
+        logger.warning("val knows no positive or no negative of %s: 0.5 means nothing there", ", ".join(uncalibrated))
+    never = [f"val/auc/{name}" for name in uncalibrated] + ["val/auc"] * (len(uncalibrated) == len(targets))
+    if monitor in never:
+        raise ConfigurationError(
+            f"loop.monitor {monitor} can never be known: val has no positive or no negative of "
+            f"{', '.join(uncalibrated)}; give val both, or set loop.monitor to '' or val/loss"
+        )

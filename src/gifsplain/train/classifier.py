@@ -1,7 +1,6 @@
 """Training of a multi-label classifier: unknown labels masked, rare targets balanced, 0.5 the operating point."""
 
 import contextlib
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,18 @@ from torch import Tensor, nn
 
 from gifsplain.errors import ConfigurationError
 from gifsplain.models import backbones, foreign, trained
-from gifsplain.train import boxes, calibration, data, identity, imagenet, loop, losses, optimise, out_of_fold
+from gifsplain.train import (
+    boxes,
+    calibration,
+    checkpoints,
+    data,
+    identity,
+    imagenet,
+    loop,
+    losses,
+    optimise,
+    out_of_fold,
+)
 from gifsplain.train import config as configuration
 from gifsplain.train.augment import AugmentConfig, draw_affines, expose, warp
 from gifsplain.train.config import LoopConfig
@@ -25,8 +35,6 @@ from gifsplain.train.evidence import Evidence, Films, Wide
 from gifsplain.train.hardening import Hardener, Hardening, check_hardening
 from gifsplain.train.rows import DataConfig
 from gifsplain.types import Images, ScoreMeaning
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -269,70 +277,27 @@ def train_classifier(
     on val. An interrupted training goes on with `resume`.
     """
     check(config)
-    loop.open_folder(config, folder, resume=resume)
+    checkpoints.open_folder(config, folder, resume=resume)
     dataset = dataset or data.open_dataset(config.data, reporter.decoded if reporter else None)
     data.write_bad_rows(dataset.bad, folder)
     fabric = loop.make_fabric(config.loop)
     task = ClassifierTask(config, dataset, fabric)
     plan = loop.Plan(task.steps, max(1, round(config.evaluate_epochs * task.per_epoch)))
-    _tell_what_is_lacking(task)
+    labels = dataset.table.labels
+    calibration.check_labels(labels[task.train], labels[task.val], config.data.targets, config.loop.monitor)
     outcome = loop.run(
         task, fabric, folder, config.loop, plan=plan, reporter=reporter, checksum=identity.checksum(dataset)
     )
     loop.load_best(task, folder, outcome)
     model = task.average.module
     labels, logits = dataset.table.labels[task.val], task.predict(task.val, exact=True)
-    calibrated = calibrate(model, labels, logits, config.data.targets, config.spread)
+    calibrated = calibration.calibrate(model, labels, logits, config.data.targets, config.spread)
     path = folder / f"{trained.CLASSIFIER}.safetensors"
     if fabric.is_global_zero:
         card = _card(config, folder, task) | {"steps": outcome.step, "best_step": outcome.best_step} | calibrated
         trained.save(folder, trained.CLASSIFIER, model, model.config.to_dict(), card, half=config.half)
     fabric.barrier()
     return path
-
-
-def calibrate(
-    model: trained.ClassifierNet,
-    labels: Float[np.ndarray, "n t"],
-    logits: Float[np.ndarray, "n t"],
-    targets: tuple[str, ...],
-    spread: float,
-) -> dict[str, Any]:
-    """Set the model's calibration in place; returns what the card says about it."""
-    offsets, temperatures = calibration.fit(labels, logits, spread)
-    model.calibration_offset.copy_(torch.from_numpy(offsets))
-    model.calibration_temperature.copy_(torch.from_numpy(temperatures))
-    lacking = one_sided(labels, targets)
-    return {
-        "calibration": {
-            "point": "largest sensitivity + specificity on val",
-            "offset": offsets.tolist(),
-            "temperature": temperatures.tolist(),
-            **({"none": lacking} if lacking else {}),
-        },
-    }
-
-
-def one_sided(labels: Float[np.ndarray, "n t"], targets: tuple[str, ...]) -> list[str]:
-    """Targets of which no positive is known, or no negative."""
-    both = (labels == 1).any(0) & (labels == 0).any(0)
-    return [name for name, usable in zip(targets, both, strict=True) if not usable]
-
-
-def _tell_what_is_lacking(task: ClassifierTask) -> None:
-    """Warn of targets that cannot be learnt, or not be calibrated; refuse to wait for an area that will never be known."""
-    labels, targets, monitor = task.dataset.table.labels, task.config.data.targets, task.config.loop.monitor
-    untrained, uncalibrated = (one_sided(labels[rows], targets) for rows in (task.train, task.val))
-    if untrained:
-        logger.warning("train knows no positive or no negative of %s: not learnt", ", ".join(untrained))
-    if uncalibrated:
-        logger.warning("val knows no positive or no negative of %s: 0.5 means nothing there", ", ".join(uncalibrated))
-    never = [f"val/auc/{name}" for name in uncalibrated] + ["val/auc"] * (len(uncalibrated) == len(targets))
-    if monitor in never:
-        raise ConfigurationError(
-            f"loop.monitor {monitor} can never be known: val has no positive or no negative of "
-            f"{', '.join(uncalibrated)}; give val both, or set loop.monitor to '' or val/loss"
-        )
 
 
 def check(config: ClassifierTraining) -> None:
@@ -409,7 +374,7 @@ def _earlier(config: ClassifierTraining) -> trained.ClassifierNet:
 
 def _card(config: ClassifierTraining, folder: Path, task: ClassifierTask) -> dict[str, Any]:
     labels = task.dataset.table.labels[task.train]
-    untrained = one_sided(labels, config.data.targets)
+    untrained = calibration.one_sided(labels, config.data.targets)
     return {
         "name": folder.name,
         "kind": "classifier",

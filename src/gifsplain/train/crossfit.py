@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from gifsplain.errors import ConfigurationError, InputError
 from gifsplain.io import files
 from gifsplain.models import trained
-from gifsplain.train import calibration, data, loop
+from gifsplain.train import calibration, checkpoints, data, loop
 from gifsplain.train import config as configuration
 from gifsplain.train.classifier import ClassifierTraining, check, train_classifier
 from gifsplain.train.identity import checksum, films, places
@@ -85,7 +85,7 @@ def cross_fit(
         if fold in done and not resume:
             raise ConfigurationError(f"{_place(folder, fold)} already holds a training; add --resume to keep it")
         if fold not in done:
-            loop.prepare_folder(_place(folder, fold), resume=resume)
+            checkpoints.prepare_folder(_place(folder, fold), resume=resume)
     _bind(CrossFit(folds, checksum(dataset, ordered=False), config), folder)
     for fold in wanted:
         if fold not in done:
@@ -147,7 +147,7 @@ def _bind(ours: CrossFit, folder: Path) -> None:
     path = folder / SETTINGS
     files.write_text_once(path, configuration.to_yaml(ours))
     theirs = configuration.load(CrossFit, path)
-    free = ("films", *(f"training.{name}" for name in loop.FREE))
+    free = ("films", *(f"training.{name}" for name in checkpoints.FREE))
     configuration.require_same(theirs, ours, folder, free=free)
     if theirs.films != ours.films:
         raise ConfigurationError(
@@ -164,7 +164,7 @@ def _finished(config: ClassifierTraining, parts: Folds, folder: Path, folds: int
         if not (place / f"{trained.CLASSIFIER}.json").is_file():  # written last
             continue
         theirs = configuration.load(ClassifierTraining, place / "config.yaml")
-        configuration.require_same(theirs, config, place, free=loop.FREE)
+        configuration.require_same(theirs, config, place, free=checkpoints.FREE)
         rows = trained.load_classifier_net(place)[1]["rows"]["train"]
         expected = int(((parts >= 0) & (parts != fold)).sum())
         if rows != expected:

@@ -16,8 +16,8 @@ from torch import Tensor
 from gifsplain.errors import ConfigurationError
 from gifsplain.models import backbones, trained
 from gifsplain.train import config as configuration
-from gifsplain.train import data
-from gifsplain.train.classifier import ClassifierTraining, calibrate
+from gifsplain.train import calibration, data
+from gifsplain.train.classifier import ClassifierTraining
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ STILL_TRUE = (
     "meaning",
     "rows",
     "positives",
+    "untrained",
     "training",
     "computed",
     "steps",
@@ -144,4 +145,4 @@ def _calibrated(net: trained.ClassifierNet, seen: _Validation) -> dict[str, Any]
     net.calibration_temperature.fill_(1.0)
     parts = [net.raw_logits(seen.dataset.images(part)).double() for part in data.in_batches(seen.rows, 32)]
     labels, logits = seen.dataset.table.labels[seen.rows], torch.cat(parts).numpy()
-    return calibrate(net, labels, logits, net.config.targets, seen.training.spread)
+    return calibration.calibrate(net, labels, logits, net.config.targets, seen.training.spread)

@@ -5,14 +5,13 @@ generator state and a resumed run repeats the uninterrupted one; see `seed_step`
 """
 
 import contextlib
-import io
 import logging
 import math
 import os
 import random
 import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -24,18 +23,10 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from gifsplain.errors import ConfigurationError, ModelError, WeightsError
-from gifsplain.io import files
 from gifsplain.models import precision
-from gifsplain.train import config as configuration
+from gifsplain.train import checkpoints
 from gifsplain.train.config import LoopConfig, Precision
 from gifsplain.train.records import Records
-
-CHECKPOINT = "last.ckpt"
-BEST = "best.ckpt"
-FREE = ("loop.checkpoint_minutes", "data.cache")
-"""Settings that may change when a training goes on."""
-FINISHED = ("classifier", "autoencoder", "pretrained")
-"""Stems of the weights that finished trainings leave."""
 
 logger = logging.getLogger(__name__)
 
@@ -220,45 +211,6 @@ def run(
     return Outcome(progress.step, progress.best_step if monitored else progress.step, progress.best, progress.stopped)
 
 
-def prepare_folder(folder: Path, *, resume: bool) -> None:
-    """Make the output folder; refuse one that already holds a training unless `resume`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    begun = (folder / CHECKPOINT).exists()
-    if begun and not resume:
-        raise ConfigurationError(
-            f"{folder} already holds a training; add --resume to continue it or use another folder"
-        )
-    done = [name for stem in FINISHED if (folder / (name := f"{stem}.safetensors")).exists()]
-    if done and not begun:
-        raise ConfigurationError(
-            f"{folder} holds a finished training, {done[0]}, whose checkpoint is gone, so it cannot go on; use another folder"
-        )
-    if not begun:
-        if resume:
-            logger.info("nothing to go on from in %s: starting", folder)
-        (folder / BEST).unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
-    for left in folder.glob(".*.tmp.ckpt"):  # of a killed run
-        left.unlink(missing_ok=True)
-
-
-def open_folder(config: Any, folder: Path, *, resume: bool) -> None:
-    """Save the configuration into a training's folder; refuse to resume a training that had another one."""
-    prepare_folder(folder, resume=resume)
-    path = folder / "config.yaml"
-    if path.exists() and (folder / CHECKPOINT).exists():
-        configuration.require_same(configuration.load(type(config), path), config, folder, free=FREE)
-    configuration.save(config, path)
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's content on the CPU; only tensors and plain values are accepted."""
-    try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many unrelated kinds for a damaged file
-        raise WeightsError(f"{path} is not a readable checkpoint: {error}; delete it to start again") from error
-    return content
-
-
 def load_best(trainee: Trainee, folder: Path, outcome: Outcome) -> None:
     """Give the trainee its best state, if the training chose one; otherwise it keeps its last.
 
@@ -267,22 +219,14 @@ def load_best(trainee: Trainee, folder: Path, outcome: Outcome) -> None:
     """
     if math.isnan(outcome.best):
         return
-    path = folder / BEST
-    content = read_checkpoint(path) if path.exists() else None
+    path = folder / checkpoints.BEST
+    content = checkpoints.read_checkpoint(path) if path.exists() else None
     if content is None or content["step"] != outcome.best_step:
         found = "is missing" if content is None else f"is of step {content['step']}"
         raise WeightsError(
             f"{path} {found}, expected that of the best step, {outcome.best_step}; train in a new folder"
         )
     trainee.load_state_dict(content["trainee"])
-
-
-def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
-    """Write through a temporary name, synced to disk: a kill leaves the old or the new file, never a part."""
-    whole = io.BytesIO()  # torch says of a full disk that its archive is inconsistent
-    torch.save(dict(content), whole)
-    with files.atomic_path(path) as temporary, temporary.open("wb") as file:
-        file.write(whole.getbuffer())
 
 
 @dataclass(frozen=True)
@@ -349,23 +293,15 @@ def _require_finite(run: _Run, broken: list[str], kind: str, step: int) -> None:
     if not broken:
         return
     spared = (
-        "the last checkpoint is from before" if (run.folder / CHECKPOINT).exists() else "there is no checkpoint yet"
+        "the last checkpoint is from before"
+        if (run.folder / checkpoints.CHECKPOINT).exists()
+        else "there is no checkpoint yet"
     )
     exact = "" if run.config.precision == "32-true" else ", or with loop.precision 32-true"
     raise ModelError(
         f"{kind} {', '.join(broken)} is no longer finite near step {step}; {spared}. Train in a new folder with a lower "
         f"learning rate{exact}"
     )
-
-
-def _not_finite(state: Any, name: str = "") -> Iterable[str]:
-    """Names of the tensors of a nested state that hold nan or infinity."""
-    if isinstance(state, Tensor):
-        if state.is_floating_point() and not bool(state.isfinite().all()):
-            yield name
-    elif isinstance(state, Mapping):
-        for key, value in state.items():
-            yield from _not_finite(value, f"{name}.{key}" if name else str(key))
 
 
 def _evaluate(trainee: Trainee, fabric: Fabric, run: _Run, progress: _Progress) -> None:
@@ -379,7 +315,7 @@ def _evaluate(trainee: Trainee, fabric: Fabric, run: _Run, progress: _Progress) 
     value = float(fabric.broadcast(metrics[name])) if fabric.world_size > 1 else metrics[name]
     if _better(name, value, progress.best):
         progress.best, progress.best_step, progress.bad = value, progress.step, 0
-        _save(trainee, fabric, run, progress, name=BEST)
+        _save(trainee, fabric, run, progress, name=checkpoints.BEST)
     elif not math.isnan(value):  # what cannot be known is no sign of overfitting
         progress.bad += 1
     progress.stopped = 0 < run.config.patience <= progress.bad
@@ -392,10 +328,14 @@ def _better(name: str, value: float, best: float) -> bool:
     return math.isnan(best) or (value < best if low else value > best)
 
 
-def _save(trainee: Trainee, fabric: Fabric, run: _Run, progress: _Progress, *, name: str = CHECKPOINT) -> None:
+def _save(
+    trainee: Trainee, fabric: Fabric, run: _Run, progress: _Progress, *, name: str = checkpoints.CHECKPOINT
+) -> None:
     _mean_losses(run, progress)  # never replace a good checkpoint by a broken one
     state = trainee.state_dict()
-    _require_finite(run, list(_not_finite(state))[:3], "state", progress.step)  # a loss is of before the update
+    _require_finite(
+        run, list(checkpoints.not_finite(state))[:3], "state", progress.step
+    )  # a loss is of before the update
     content = {
         "checksum": run.checksum,
         "step": progress.step,
@@ -408,15 +348,15 @@ def _save(trainee: Trainee, fabric: Fabric, run: _Run, progress: _Progress, *, n
         "trainee": state,
     }
     if fabric.is_global_zero:
-        write_checkpoint(content, run.folder / name)
+        checkpoints.write_checkpoint(content, run.folder / name)
     fabric.barrier()
 
 
 def _restore(trainee: Trainee, folder: Path, checksum: str) -> _Progress:
-    path = folder / CHECKPOINT
+    path = folder / checkpoints.CHECKPOINT
     if not path.exists():
         return _Progress()
-    content = read_checkpoint(path)
+    content = checkpoints.read_checkpoint(path)
     if content.pop("checksum", checksum) != checksum:  # checkpoints of earlier versions have none
         raise ConfigurationError(
             f"{folder} was begun with other films, patients, splits or labels than there are now; use another folder"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gifsplain.errors import ConfigurationError
 from gifsplain.models import backbones, trained
-from gifsplain.train import boxes, data, identity, imagenet, loop, losses, optimise, pasting
+from gifsplain.train import boxes, checkpoints, data, identity, imagenet, loop, losses, optimise, pasting
 from gifsplain.train import config as configuration
 from gifsplain.train.augment import AugmentConfig, draw_affines, draw_crops, expose, warp
 from gifsplain.train.config import LoopConfig
@@ -235,7 +235,7 @@ def pretrain_body(
     An interrupted training goes on with `resume`.
     """
     config = check(config)
-    loop.open_folder(config, folder, resume=resume)
+    checkpoints.open_folder(config, folder, resume=resume)
     dataset = dataset or data.open_dataset(config.data, reporter.decoded if reporter else None)
     data.write_bad_rows(dataset.bad, folder)
     fabric = loop.make_fabric(config.loop)

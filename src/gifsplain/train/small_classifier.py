@@ -18,7 +18,7 @@ from torch import Tensor
 from gifsplain.errors import ConfigurationError
 from gifsplain.io import files
 from gifsplain.models.small import SmallClassifier, SmallConfig
-from gifsplain.train import augment, data, identity, loop, losses, optimise
+from gifsplain.train import augment, checkpoints, data, identity, loop, losses, optimise
 from gifsplain.train import config as configuration
 from gifsplain.train.augment import AugmentConfig
 from gifsplain.train.config import LoopConfig
@@ -131,7 +131,7 @@ def train_small_classifier(config: SmallTraining, folder: Path, *, resume: bool 
         raise ConfigurationError(
             f"explained {list(config.explained)} must be among data.targets {list(config.data.targets)}"
         )
-    loop.prepare_folder(folder, resume=resume)
+    checkpoints.prepare_folder(folder, resume=resume)
     saved = folder / "config.yaml"
     if saved.exists():
         configuration.require_same(configuration.load(SmallTraining, saved), config, folder)

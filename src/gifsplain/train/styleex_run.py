@@ -13,9 +13,9 @@ from gifsplain.models import styleex
 from gifsplain.models.small import SmallClassifier
 from gifsplain.models.styleex import read_small_classifier
 from gifsplain.models.stylegan import StyleNet
+from gifsplain.train import checkpoints, loop, styleex_card
 from gifsplain.train import config as configurations
 from gifsplain.train import data as datasets
-from gifsplain.train import loop, styleex_card
 from gifsplain.train.data import Dataset
 from gifsplain.train.progress import make_reporter
 from gifsplain.train.styleex import StyleExConfig, StyleExData, StyleExTrainee, row_chances
@@ -32,7 +32,7 @@ def train_styleex(config: StyleExConfig, folder: Path, *, resume: bool = False) 
     """
     classifier = read_small_classifier(config.classifier)
     _require_fit(config, classifier)
-    loop.prepare_folder(folder, resume=resume)
+    checkpoints.prepare_folder(folder, resume=resume)
     saved = folder / "config.yaml"
     if saved.exists() and resume:
         free = ("steps", "evaluate_every", "loop.checkpoint_minutes", "loop.log_every")
