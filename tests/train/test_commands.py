@@ -23,7 +23,8 @@ from gifsplain.errors import ConfigurationError
 from gifsplain.models.load import load_classifier
 from gifsplain.train import autoencoder, bottleneck, given
 from gifsplain.train.autoencoder import AutoencoderTraining
-from gifsplain.train.loop import CHECKPOINT, SilentReporter, read_checkpoint
+from gifsplain.train.checkpoints import CHECKPOINT, read_checkpoint
+from gifsplain.train.loop import SilentReporter
 from gifsplain.train.progress import BarReporter, make_reporter
 from gifsplain.train.records import read_history
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from gifsplain.errors import ConfigurationError
 from gifsplain.models import backbones, trained
-from gifsplain.train import config as configuration
 from gifsplain.train import calibration, data
+from gifsplain.train import config as configuration
 from gifsplain.train.classifier import ClassifierTraining
 
 logger = logging.getLogger(__name__)
