@@ -102,7 +102,8 @@ def test_a_classifier_starts_from_a_pretrained_body(tmp_path: Path) -> None:
     words = [str(manifest), "--config", str(tmp_path / "config.yaml"), "--size=40", "--backbone=small", "-t", "Spot"]
     more = ["-t", "No Finding", "--set", f"boxes={boxes}", "--set", "pasted=4", "--set", "view_size=32"]
     folder = tmp_path / "pre"
-    for told in ("", f"continuing {folder} from step 5\n"):  # what has ended goes on to the same end
+    begun = (f"nothing to go on from in {folder}: starting\n", f"continuing {folder} from step 5\n")
+    for told in begun:  # what has ended goes on to the same end
         result = CliRunner().invoke(commands.app, ["pretrain", *words, *more, "-o", str(folder), "--resume"])
         assert result.exit_code == 0, result.output
         assert (result.stdout, result.stderr) == (f"wrote {folder / 'pretrained.safetensors'}\n", told)
