@@ -16,9 +16,10 @@ import yaml
 
 from gifsplain.io import files, memory
 from gifsplain.models import builtin
+from gifsplain.train import checkpoints
 from gifsplain.train.autoencoder import AutoencoderTraining, train_autoencoder
 from gifsplain.train.classifier import ClassifierTraining, train_classifier
-from gifsplain.train.config import from_dict, override
+from gifsplain.train.config import from_dict, load, override, require_same
 from gifsplain.train.crossfit import cross_fit
 from gifsplain.train.pretraining import Pretraining, pretrain_body
 from gifsplain.train.progress import make_reporter
@@ -63,7 +64,14 @@ def read(name: str, data: Path, output: Path, overrides: tuple[str, ...] = ()) -
 def train(command: str, values: dict[str, Any], folder: Path) -> None:
     """One step, from its checkpoint where there is one."""
     kind, run = TRAININGS[command]
-    run(from_dict(kind, values), folder=folder, resume=True, reporter=make_reporter(folder.name))
+    config, finished = (
+        from_dict(kind, values),
+        any((folder / f"{stem}.json").is_file() for stem in checkpoints.FINISHED),
+    )
+    if finished and not (folder / checkpoints.CHECKPOINT).exists():  # it may be deleted then
+        require_same(load(kind, folder / "config.yaml"), config, folder, free=checkpoints.FREE)
+        return
+    run(config, folder=folder, resume=True, reporter=make_reporter(folder.name))
 
 
 def ship(folder: Path, stem: str, weights: Path) -> None:

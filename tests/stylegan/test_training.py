@@ -188,6 +188,7 @@ def test_classifier_stays_as_it_is():
 def test_guards_see_the_condition_and_the_collapse():
     task, _ = trainee(config("concat"))
     found = task.evaluate(0)
+    assert set(task.metrics) == set(found)
     assert found["condition_effect"] > 0
     assert 0 <= found["agreement"] <= 1
     with torch.no_grad():
@@ -278,6 +279,7 @@ def test_the_best_small_classifier_is_chosen_by_the_findings_that_have_both_kind
     task.config, task.val = SmallTraining(data=shape, explained=("a", "b")), np.arange(4)
     task.predict = lambda rows: (np.array([[0.0, 2.0], [1.0, 1.0], [0.5, 2.5], [2.0, 3.0]]), labels)
     found = task.evaluate(0)
+    assert set(task.metrics) == set(found)
     assert found["val/auc"] == pytest.approx(mean, nan_ok=True)
     assert np.isnan([found["val/auc/a"], found["val/auc/b"]]).sum() == len(lost)
 

@@ -164,7 +164,7 @@ def test_validation_and_test_films_never_enter_a_batch(plan: Pretraining) -> Non
 def test_looking_at_val_changes_nothing(plan: Pretraining) -> None:
     training = task(plan)
     before = {name: value.clone() for name, value in training.model.state_dict().items()}
-    assert 0 <= training.evaluate(0)["val/partner"] <= 1
+    assert 0 <= training.evaluate(0)["val/partner"] <= 1 and training.metrics == ("val/partner",)
     assert all(torch.equal(value, before[name]) for name, value in training.model.state_dict().items())
     training.step(0)
     assert training.model.training

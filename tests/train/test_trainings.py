@@ -12,10 +12,10 @@ import torch
 from gifsplain.errors import ConfigurationError, InputError, WeightsError
 from gifsplain.models import trained
 from gifsplain.models.networks import AutoencoderConfig, build_autoencoder
-from gifsplain.train import calibration, checkpoints, data, frame
+from gifsplain.train import calibration, checkpoints, data, frame, loop
 from gifsplain.train import config as configuration
 from gifsplain.train.augment import AugmentConfig
-from gifsplain.train.autoencoder import AutoencoderLoss, AutoencoderTraining, train_autoencoder
+from gifsplain.train.autoencoder import AutoencoderLoss, AutoencoderTask, AutoencoderTraining, train_autoencoder
 from gifsplain.train.classifier import ClassifierTask, ClassifierTraining, train_classifier
 from gifsplain.train.features import FeatureConfig, open_features
 from gifsplain.train.frame import FrameConfig
@@ -257,6 +257,17 @@ def test_labels_of_unknown_rows_do_not_reach_the_weights(classifying: Classifier
     assert heads and all(not head[1].any() and head[0].any() for head in heads)
     card = json.loads((tmp_path / "cl" / "classifier.json").read_text())
     assert card["untrained"] == ["Spot"] and trained.classifier(tmp_path / "cl").card.untrained == ("Spot",)
+    del card["untrained_of"]  # as earlier cards were, whose targets had been learnt: val had no positive
+    (tmp_path / "cl" / "classifier.json").write_text(json.dumps(card))
+    assert trained.classifier(tmp_path / "cl").card.untrained == ()
+
+
+def test_what_can_be_monitored_is_what_is_told(
+    classifying: ClassifierTraining, autoencoding: AutoencoderTraining
+) -> None:
+    dataset, fabric = data.open_dataset(classifying.data), loop.make_fabric(classifying.loop)
+    for task in (ClassifierTask(classifying, dataset, fabric), AutoencoderTask(autoencoding, dataset, fabric)):
+        assert set(task.metrics) == set(task.evaluate(0))
 
 
 def test_what_val_cannot_say_is_told(

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import os
 import sys
 import webbrowser
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,8 @@ class _Told(logging.Handler):
     """Writes to what standard error is at that moment: above a progress bar while one is drawn."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno < logging.WARNING and os.environ.get("LOCAL_RANK", "0") != "0":
+            return  # the first of several processes says it for all
         try:
             sys.stderr.write(f"{self.format(record)}\n")
         except Exception:

@@ -45,7 +45,7 @@ def target_index(card: ModelCard, target: str) -> int:
         )
     if card.targets[index] in card.untrained:
         raise TargetError(
-            f"the head for {target!r} of {card.name} was never trained: its score is a constant; choose another"
+            f"the head for {target!r} of {card.name} was never trained: its score says nothing; choose another"
         )
     return index
 

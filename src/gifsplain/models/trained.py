@@ -135,14 +135,15 @@ def _read(folder: Path, stem: str) -> tuple[dict[str, Any], dict[str, Any], dict
 
 
 def _card(values: dict[str, Any], kind: Literal["classifier", "autoencoder"]) -> ModelCard:
-    known = {"name", "kind", "size", "channels", "targets", "untrained", "sha256", "meaning"}
+    known = {"name", "kind", "size", "channels", "targets", "untrained", "untrained_of", "sha256", "meaning"}
+    untrained = values.get("untrained", ()) if values.get("untrained_of") == "train" else ()  # once it was of val
     return ModelCard(
         name=values["name"],
         kind=kind,
         size=values["size"],
         channels=values["channels"],
         targets=tuple(values.get("targets", ())),
-        untrained=tuple(values.get("untrained", ())),
+        untrained=tuple(untrained),
         meaning=wrap.meaning_of(values.get("meaning", ScoreMeaning.PROBABILITY), values["name"]),
         sha256=values["sha256"],
         details={key: value for key, value in values.items() if key not in known},

@@ -215,10 +215,10 @@ def train_autoencoder(
     outcome = loop.run(
         task, fabric, folder, config.loop, plan=plan, reporter=reporter, checksum=identity.checksum(dataset)
     )
-    loop.load_best(task, folder, outcome)
+    best_step = loop.load_best(task, folder, outcome)
     path = folder / f"{trained.AUTOENCODER}.safetensors"
     if fabric.is_global_zero:
-        card = _card(config, folder, task) | {"steps": outcome.step, "best_step": outcome.best_step}
+        card = _card(config, folder, task) | {"steps": outcome.step, "best_step": best_step}
         model = framed(task, config.frame) if config.frame.kind != "none" else task.average.module.cpu()
         card["validation"] = task.errors(fabric.to_device(model))  # shading changes what is drawn
         model = model.cpu()

@@ -21,7 +21,7 @@ from gifsplain.io import files
 from gifsplain.models import load, trained, wrap
 from gifsplain.models.networks import resnet_autoencoder_config
 from gifsplain.models.protocols import Classifier
-from gifsplain.train import boxes, checkpoints, data, loop, records
+from gifsplain.train import boxes, checkpoints, data, identity, loop, records
 from gifsplain.train.autoencoder import AutoencoderTask, AutoencoderTraining, check
 from gifsplain.types import Explanation, Picture, Stop
 
@@ -163,7 +163,15 @@ def _one(
     fabric = loop.make_fabric(training.loop)
     task = AutoencoderTask(training, dataset, fabric)
     plan = loop.Plan(task.steps, max(1, round(training.evaluate_epochs * task.per_epoch)))
-    loop.run(JudgedTask(task, judge), fabric, place.folder, training.loop, plan=plan, reporter=place.reporter)
+    loop.run(
+        JudgedTask(task, judge),
+        fabric,
+        place.folder,
+        training.loop,
+        plan=plan,
+        reporter=place.reporter,
+        checksum=identity.checksum(dataset),
+    )
     return [
         figures.Point(
             depth=depth,

@@ -17,7 +17,7 @@ CHECKPOINT = "last.ckpt"
 BEST = "best.ckpt"
 FREE = ("loop.checkpoint_minutes", "data.cache")
 """Settings that may change when a training goes on."""
-FINISHED = ("classifier", "autoencoder", "pretrained")
+FINISHED = ("classifier", "autoencoder", "pretrained", "styleex")
 """Stems of the weights that finished trainings leave."""
 
 logger = logging.getLogger(__name__)

@@ -288,13 +288,13 @@ def train_classifier(
     outcome = loop.run(
         task, fabric, folder, config.loop, plan=plan, reporter=reporter, checksum=identity.checksum(dataset)
     )
-    loop.load_best(task, folder, outcome)
+    best_step = loop.load_best(task, folder, outcome)
     model = task.average.module
     labels, logits = dataset.table.labels[task.val], task.predict(task.val, exact=True)
     calibrated = calibration.calibrate(model, labels, logits, config.data.targets, config.spread)
     path = folder / f"{trained.CLASSIFIER}.safetensors"
     if fabric.is_global_zero:
-        card = _card(config, folder, task) | {"steps": outcome.step, "best_step": outcome.best_step} | calibrated
+        card = _card(config, folder, task) | {"steps": outcome.step, "best_step": best_step} | calibrated
         trained.save(folder, trained.CLASSIFIER, model, model.config.to_dict(), card, half=config.half)
     fabric.barrier()
     return path
@@ -384,7 +384,7 @@ def _card(config: ClassifierTraining, folder: Path, task: ClassifierTask) -> dic
         "meaning": ScoreMeaning.CALIBRATED.value,
         "rows": {"train": len(task.train), "val": len(task.val)},
         "positives": [int(count) for count in (labels == 1).sum(0)],
-        **({"untrained": untrained} if untrained else {}),
+        **({"untrained": untrained, "untrained_of": "train"} if untrained else {}),
         "validation": dict(task.evaluate(task.steps)),
         "training": configuration.to_dict(config),
         "computed": loop.computed(task.fabric),

@@ -30,6 +30,7 @@ STILL_TRUE = (
     "rows",
     "positives",
     "untrained",
+    "untrained_of",
     "training",
     "computed",
     "steps",

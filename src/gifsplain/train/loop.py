@@ -211,22 +211,28 @@ def run(
     return Outcome(progress.step, progress.best_step if monitored else progress.step, progress.best, progress.stopped)
 
 
-def load_best(trainee: Trainee, folder: Path, outcome: Outcome) -> None:
-    """Give the trainee its best state, if the training chose one; otherwise it keeps its last.
+def load_best(trainee: Trainee, folder: Path, outcome: Outcome) -> int:
+    """Give the trainee its best state, if the training chose one; otherwise it keeps its last. Returns the state's step.
+
+    A run that was killed after its best step and went on from a checkpoint before it may not repeat that step to the last
+    bit (on a GPU); what it had reached is kept.
 
     Raises:
-        WeightsError: When the checkpoint of the best step is not there, or is of another step.
+        WeightsError: When the checkpoint of the best step is not there.
     """
     if math.isnan(outcome.best):
-        return
+        return outcome.step
     path = folder / checkpoints.BEST
-    content = checkpoints.read_checkpoint(path) if path.exists() else None
-    if content is None or content["step"] != outcome.best_step:
-        found = "is missing" if content is None else f"is of step {content['step']}"
+    if not path.exists():
         raise WeightsError(
-            f"{path} {found}, expected that of the best step, {outcome.best_step}; train in a new folder"
+            f"{path} is missing, expected that of the best step, {outcome.best_step}; train in a new folder"
         )
+    content = checkpoints.read_checkpoint(path)
+    if content["step"] != outcome.best_step:
+        logger.warning("%s is of step %d, reached before a kill; kept", path, content["step"])
     trainee.load_state_dict(content["trainee"])
+    step: int = content["step"]
+    return step
 
 
 @dataclass(frozen=True)
@@ -357,9 +363,10 @@ def _restore(trainee: Trainee, folder: Path, checksum: str) -> _Progress:
     if not path.exists():
         return _Progress()
     content = checkpoints.read_checkpoint(path)
-    if content.pop("checksum", checksum) != checksum:  # checkpoints of earlier versions have none
+    if (content.pop("checksum", "") or checksum) != checksum:  # checkpoints of earlier versions have none
         raise ConfigurationError(
-            f"{folder} was begun with other films, patients, splits or labels than there are now; use another folder"
+            f"{folder} was begun with other films, patients, splits or labels than there are now, or in another order; use "
+            "another folder"
         )
     trainee.load_state_dict(content.pop("trainee"))
     logger.info("continuing %s from step %d", folder, content["step"])

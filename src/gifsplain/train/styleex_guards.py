@@ -29,13 +29,13 @@ class Guards:
     config: StyleConfig
     held: UInt8[Tensor, "m c h w"]
 
-    @torch.no_grad()
     @property
     def names(self) -> tuple[str, ...]:
         """Of what `measure` tells."""
         effect = ("condition_effect",) if self.config.condition == "concat" else ()
         return *MEASURED, *(f"score_error/{target}" for target in self.config.targets), *effect
 
+    @torch.no_grad()
     def measure(self, net: StyleNet, device: torch.device) -> dict[str, float]:
         """Reconstruction, score agreement, spreads of W, and the effect of the condition."""
         rows = [self._chunk(net, chunk.to(device).float() / 255) for chunk in self.held.split(CHUNK)]

@@ -13,7 +13,7 @@ from gifsplain.models import styleex
 from gifsplain.models.small import SmallClassifier
 from gifsplain.models.styleex import read_small_classifier
 from gifsplain.models.stylegan import StyleNet
-from gifsplain.train import checkpoints, loop, styleex_card
+from gifsplain.train import checkpoints, identity, loop, styleex_card
 from gifsplain.train import config as configurations
 from gifsplain.train import data as datasets
 from gifsplain.train.data import Dataset
@@ -44,7 +44,8 @@ def train_styleex(config: StyleExConfig, folder: Path, *, resume: bool = False) 
     pictures = _Pictures(folder / "pictures", data.held[:SHOWN].float() / 255, classifier)
     trainee = StyleExTrainee(config, data, classifier, fabric, pictures.draw)
     plan = loop.Plan(config.steps, config.evaluate_every)
-    outcome = loop.run(trainee, fabric, folder, config.loop, plan=plan, reporter=make_reporter("styleex"))
+    reporter, checksum = make_reporter("styleex"), identity.checksum(dataset)
+    outcome = loop.run(trainee, fabric, folder, config.loop, plan=plan, reporter=reporter, checksum=checksum)
     if fabric.is_global_zero:
         net = trainee.averaged.to("cpu")
         about = styleex_card.described(config, outcome.step, len(data.images))
