@@ -1,7 +1,6 @@
 """Models that `gifsplain train` made: a folder with weights as safetensors and a card as JSON."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from gifsplain.errors import WeightsError
 from gifsplain.io import files
+from gifsplain.io.plain import plain
 from gifsplain.models import backbones, builtin, foreign, networks, styleex, wrap
 from gifsplain.models.protocols import Autoencoder, Classifier, ModelCard
 from gifsplain.types import ScoreMeaning
@@ -41,18 +41,9 @@ def save(
     state = {key: _stored(value, half=half) for key, value in net.state_dict().items()}
     path = folder / f"{stem}.safetensors"
     files.write_bytes(path, safetensors.torch.save(state, metadata={"config": json.dumps(config)}))
-    values = known_numbers({**card, "sha256": files.sha256_file(path)})
+    values = plain({**card, "sha256": files.sha256_file(path)})
     files.write_text(folder / f"{stem}.json", json.dumps(values, indent=1, ensure_ascii=False) + "\n")
     return path
-
-
-def known_numbers(values: Any) -> Any:
-    """`values` with None for every number that is none: JSON knows neither nan nor infinity."""
-    if isinstance(values, dict):
-        return {key: known_numbers(value) for key, value in values.items()}
-    if isinstance(values, list | tuple):
-        return [known_numbers(value) for value in values]
-    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 def _stored(value: Tensor, *, half: bool) -> Tensor:

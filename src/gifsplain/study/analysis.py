@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from gifsplain.errors import InputError
+from gifsplain.io.plain import plain
 from gifsplain.study.statistics import agreement, ordinal, paired, relation, reliance, resampling
 from gifsplain.study.statistics.table import Table
 
@@ -58,7 +59,7 @@ def analyse(table: Table, options: Options | None = None) -> Results:
         "ordinal_models": models,
         **{name: frame.to_dict("records") for name, frame in found.items() if name not in ("comparisons", "ordinal")},
     }
-    return Results(_plain(record), found)
+    return Results(plain(record), found)
 
 
 def _changes(table: Table, options: Options) -> list[reliance.Change]:
@@ -151,21 +152,6 @@ def _flat(record: Mapping[str, Any] | paired.Comparison) -> dict[str, Any]:
         else:
             flat[name] = value
     return flat
-
-
-def _plain(value: Any) -> Any:
-    """JSON values only; what is undefined (nan, infinite) becomes null."""
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, bool | np.bool_):
-        return bool(value)
-    if isinstance(value, int | np.integer):
-        return int(value)
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    return value
 
 
 def write(table: Table, results: Results, out: Path, *, title: str = "Reader study") -> Path:

@@ -2,12 +2,12 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 
 import numpy as np
 
 from gifsplain.io import files
 from gifsplain.train.data import Dataset
+from gifsplain.train.patients import film
 
 
 def films(dataset: Dataset) -> list[str]:
@@ -18,10 +18,7 @@ def films(dataset: Dataset) -> list[str]:
     """
     facts, count = dataset.table.facts, len(dataset.table.names)
     patients, paths = (facts[name].tolist() if name in facts else [""] * count for name in ("patient_id", "path"))
-    called = (
-        PurePosixPath(path.strip()).as_posix() if path.strip() else files.sha256_bytes(dataset.pixels[row].tobytes())
-        for row, path in enumerate(paths)
-    )
+    called = (film(path) or files.sha256_bytes(dataset.pixels[row].tobytes()) for row, path in enumerate(paths))
     return [f"{patient}: {name}" for patient, name in zip(patients, called, strict=True)]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from gifsplain.io import files
-from gifsplain.models.trained import known_numbers
+from gifsplain.io.plain import plain
 
 HISTORY = "history.jsonl"
 
@@ -50,7 +50,7 @@ class Records:
         """One line and one event per value; an empty mapping writes nothing."""
         if not (self.active and values):
             return
-        self._file.write(json.dumps(known_numbers({"step": step, **values})) + "\n")
+        self._file.write(json.dumps(plain({"step": step, **values})) + "\n")
         self._file.flush()
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
