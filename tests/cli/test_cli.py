@@ -251,3 +251,31 @@ def test_every_command_explains_itself(program: Program) -> None:
     for name in ("explain", "predict", "demo", "models"):
         assert name in done.stdout
     assert {"explain", "models"} <= set(COMMANDS)
+
+
+def test_serve_loads_a_model_of_ones_own_once(folder: Path, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastapi import FastAPI
+    from fastapi.testclient import TestClient
+
+    from gifsplain.explorer import server
+
+    counted = "\nmade = []\nplain = classifier\ndef classifier():\n    made.append(1)\n    return plain()\n"
+    (folder / "my_models.py").write_text(MODELS + counted)
+    scored = []
+
+    def run(app: FastAPI, port: int, ready: object) -> None:
+        client = TestClient(app, base_url="http://127.0.0.1:8088")
+        kept = client.post("/api/pictures", content=(folder / "in" / "a.png").read_bytes()).json()
+        chosen = {"classifier": "my_models:classifier", "autoencoder": "my_models:autoencoder", "target": "left"}
+        scored.append(client.post("/api/explanations", json={"picture": kept["id"], "frames": 3, **chosen}))
+
+    monkeypatch.setattr(server, "run", run)
+    done = program("serve", *OWN)
+    assert done.returncode == 0, done.stderr
+    assert scored[0].status_code == 201, scored[0].text
+    assert sys.modules["my_models"].made == [1]
+
+
+def test_serve_refuses_a_device_that_is_none(program: Program) -> None:
+    done = program("serve", "--device", "toaster")
+    assert done.returncode == 3 and "toaster" in done.stderr

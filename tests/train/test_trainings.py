@@ -195,7 +195,8 @@ def test_classifier_learns_and_half_is_its_operating_point(classifying: Classifi
     assert model.card.targets == phantoms.TARGETS and model.card.meaning.value == "calibrated probability"
     for t in range(2):
         found = [_youden(labels[:, t], scores[:, t] >= cut) for cut in np.unique(scores[:, t])]
-        assert _youden(labels[:, t], scores[:, t] >= 0.5) == pytest.approx(max(found))
+        assert _youden(labels[:, t], scores[:, t] >= 0.5) > 0.7 * max(found)
+        assert scores[labels[:, t] == 1, t].mean() + scores[labels[:, t] == 0, t].mean() == pytest.approx(1, abs=1e-3)
 
 
 def test_temperatures_are_fitted_with_the_spread_that_is_asked(
@@ -203,16 +204,17 @@ def test_temperatures_are_fitted_with_the_spread_that_is_asked(
 ) -> None:
     asked = []
 
-    def fit(labels: np.ndarray, logits: np.ndarray, spread: float) -> tuple[np.ndarray, np.ndarray]:
-        asked.append(spread)
+    def fit(labels: np.ndarray, logits: np.ndarray, spread: float, point: str) -> tuple[np.ndarray, np.ndarray]:
+        asked.append((spread, point))
         return np.zeros(labels.shape[1]), np.full(labels.shape[1], spread)
 
     monkeypatch.setattr(calibration, "fit", fit)
-    train_classifier(replace(classifying, epochs=0.1, spread=0.25), tmp_path / "cl")
+    train_classifier(replace(classifying, epochs=0.1, spread=0.25, operating_point="counted"), tmp_path / "cl")
     card = json.loads((tmp_path / "cl" / "classifier.json").read_text())
-    assert asked == [0.25] and card["calibration"]["temperature"] == [0.25, 0.25]
+    assert asked == [(0.25, "counted")] and card["calibration"]["temperature"] == [0.25, 0.25]
+    assert card["calibration"]["point"] == "largest sensitivity + specificity on val"
     join_classifiers((tmp_path / "cl", tmp_path / "cl"), (1, 1), tmp_path / "joined")
-    assert asked == [0.25] * 4  # each member, and the whole
+    assert asked == [(0.25, "counted")] * 4  # each member, and the whole
 
 
 def test_the_operating_point_is_of_single_precision(

@@ -1,9 +1,12 @@
 """`gifsplain serve` and `gifsplain gallery`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from gifsplain.models.protocols import Pair
 
 
 def register(app: typer.Typer) -> None:
@@ -23,12 +26,18 @@ def serve(
     from gifsplain.explorer.app import create_app
     from gifsplain.explorer.server import run
     from gifsplain.explorer.service import Explorer
-    from gifsplain.models.load import load
+    from gifsplain.models import load, modes
 
-    for kind, names in (("classifier", classifier), ("autoencoder", autoencoder)):
-        for name in names:
-            load(name, kind)  # a name that is none is said here, not in the browser
-    app = create_app(Explorer(classifiers=classifier, autoencoders=autoencoder, device=device))
+    # a name that is none is said here, not in the browser; what is loaded here is not loaded again
+    with modes.loading(load.find_device(device)):
+        classifiers = {name: load.load_classifier(name) for name in classifier}
+        autoencoders = {name: load.load_autoencoder(name) for name in autoencoder}
+
+    def pair(first: str, second: str) -> "Pair":
+        models = classifiers.get(first, first), autoencoders.get(second, second)
+        return load.load_models(*models, resize=True, device=device)
+
+    app = create_app(Explorer(classifiers=classifier, autoencoders=autoencoder, load=pair))
     run(app, port, ready=lambda address: _tell(address, open_page))
 
 

@@ -71,6 +71,8 @@ class ClassifierTraining:
     average: float = 0.99
     evaluate_epochs: float = 1.0
     half: bool = False
+    operating_point: calibration.Point = "fitted"
+    """Where a score is 0.5: by a logistic regression on val, or where the most were counted right (docs/training.md)."""
     spread: float = calibration.SPREAD
     """How far the temperatures of the targets may lie apart after training: expected standard deviation of their logarithms."""
 
@@ -291,7 +293,9 @@ def train_classifier(
     best_step = loop.load_best(task, folder, outcome)
     model = task.average.module
     labels, logits = dataset.table.labels[task.val], task.predict(task.val, exact=True)
-    calibrated = calibration.calibrate(model, labels, logits, config.data.targets, config.spread)
+    calibrated = calibration.calibrate(
+        model, labels, logits, config.data.targets, config.spread, config.operating_point
+    )
     path = folder / f"{trained.CLASSIFIER}.safetensors"
     if fabric.is_global_zero:
         card = _card(config, folder, task) | {"steps": outcome.step, "best_step": best_step} | calibrated

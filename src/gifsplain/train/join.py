@@ -146,4 +146,5 @@ def _calibrated(net: trained.ClassifierNet, seen: _Validation) -> dict[str, Any]
     net.calibration_temperature.fill_(1.0)
     parts = [net.raw_logits(seen.dataset.images(part)).double() for part in data.in_batches(seen.rows, 32)]
     labels, logits = seen.dataset.table.labels[seen.rows], torch.cat(parts).numpy()
-    return calibration.calibrate(net, labels, logits, net.config.targets, seen.training.spread)
+    training = seen.training
+    return calibration.calibrate(net, labels, logits, net.config.targets, training.spread, training.operating_point)
