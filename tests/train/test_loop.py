@@ -197,20 +197,27 @@ def test_a_best_checkpoint_of_another_run_is_never_taken(tmp_path: Path, caplog:
         loop.load_best(best, tmp_path / "new", outcome)
 
 
-def test_a_training_goes_on_with_the_same_data_only(tmp_path: Path) -> None:
-    def go(steps: int, checksum: str) -> loop.Outcome:
-        config = LoopConfig(accelerator="cpu")
-        fabric = loop.make_fabric(config)
-        return loop.run(Noisy(), fabric, tmp_path, config, plan=loop.Plan(steps), checksum=checksum)
+def test_a_training_goes_on_with_what_it_was_begun_with_only(tmp_path: Path) -> None:
+    def go(steps: int, data: str, **more: str) -> loop.Outcome:
+        config, origin = LoopConfig(accelerator="cpu"), {checkpoints.DATA: data, **more}
+        return loop.run(Noisy(), loop.make_fabric(config), tmp_path, config, plan=loop.Plan(steps), origin=origin)
 
-    go(4, "aa")
+    go(4, "aa", boxes="11")
     with pytest.raises(ConfigurationError, match="was begun with other films, patients, splits or labels"):
-        go(8, "bb")
-    assert go(8, "aa").step == 8
+        go(8, "bb", boxes="11")
+    with pytest.raises(ConfigurationError, match="was begun with another content of boxes than is there now"):
+        go(8, "aa", boxes="22")
+    assert go(8, "aa", boxes="11").step == 8
     content = checkpoints.read_checkpoint(tmp_path / checkpoints.CHECKPOINT)
-    content.pop("checksum")
-    checkpoints.write_checkpoint(content, tmp_path / checkpoints.CHECKPOINT)  # as earlier versions wrote it
-    assert go(10, "bb").step == 10
+    content["checksum"] = content.pop("origin")[checkpoints.DATA]
+    checkpoints.write_checkpoint(content, tmp_path / checkpoints.CHECKPOINT)  # as the version before wrote it
+    with pytest.raises(ConfigurationError, match="was begun with other films"):
+        go(10, "bb")
+    assert go(10, "aa", boxes="22").step == 10
+    content = checkpoints.read_checkpoint(tmp_path / checkpoints.CHECKPOINT)
+    content.pop("origin")
+    checkpoints.write_checkpoint(content, tmp_path / checkpoints.CHECKPOINT)  # and the one before that
+    assert go(12, "bb").step == 12
 
 
 def test_a_full_disk_is_said_and_spares_the_checkpoint(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Trainings on phantoms: loss falls, resume equals uninterrupted, 0.5 is the operating point, weights load again."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from gifsplain.errors import ConfigurationError, InputError, WeightsError
 from gifsplain.models import trained
 from gifsplain.models.networks import AutoencoderConfig, build_autoencoder
-from gifsplain.train import calibration, checkpoints, data, frame, loop
+from gifsplain.train import calibration, checkpoints, data, frame, identity, loop
 from gifsplain.train import config as configuration
 from gifsplain.train.augment import AugmentConfig
 from gifsplain.train.autoencoder import AutoencoderLoss, AutoencoderTask, AutoencoderTraining, train_autoencoder
@@ -304,6 +305,36 @@ def test_a_training_does_not_go_on_with_other_labels(classifying: ClassifierTrai
     with pytest.raises(ConfigurationError, match="was begun with other films, patients, splits or labels"):
         train_classifier(short, tmp_path / "cl", resume=True, dataset=other)
     train_classifier(short, tmp_path / "cl", resume=True, dataset=dataset)
+
+
+def test_a_training_does_not_go_on_with_a_teacher_trained_anew(classifying: ClassifierTraining, tmp_path: Path) -> None:
+    teacher = tmp_path / "teacher"
+    train_classifier(replace(classifying, epochs=0.2), teacher)
+    hardening = Hardening(teachers=(str(teacher),), imitation=0.5)
+    taught = replace(classifying, epochs=0.2, hardening=hardening)
+    train_classifier(taught, tmp_path / "cl")
+    train_classifier(taught, tmp_path / "cl", resume=True)
+    shutil.rmtree(teacher)
+    train_classifier(replace(classifying, epochs=0.4), teacher)
+    with pytest.raises(
+        ConfigurationError, match=rf"another content of hardening\.teachers={teacher} than is there now"
+    ):
+        train_classifier(taught, tmp_path / "cl", resume=True)
+
+
+def test_an_origin_has_every_file_that_a_configuration_names(classifying: ClassifierTraining, tmp_path: Path) -> None:
+    dataset, folds = data.open_dataset(classifying.data), tmp_path / "folds"
+    folds.mkdir()
+    for file in (tmp_path / "boxes.csv", folds / "crossfit.npz"):
+        file.write_text("1")
+    hardening = Hardening(crossfit=(folds, folds), autoencoder="cxr")
+    config = replace(classifying, boxes=tmp_path / "boxes.csv", hardening=hardening)
+    before = identity.origin(config, dataset)
+    boxes, logits = f"boxes={tmp_path / 'boxes.csv'}", f"hardening.crossfit={folds}"
+    assert set(before) == {checkpoints.DATA, boxes, logits}
+    (folds / "crossfit.npz").write_text("2")
+    after = identity.origin(config, dataset)
+    assert {name for name in before if before[name] != after[name]} == {logits}
 
 
 def test_hardened_classifier_and_perceptual_autoencoder(

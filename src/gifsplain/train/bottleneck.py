@@ -170,7 +170,7 @@ def _one(
         training.loop,
         plan=plan,
         reporter=place.reporter,
-        checksum=identity.checksum(dataset),
+        origin=identity.origin(training, dataset),
     )
     return [
         figures.Point(

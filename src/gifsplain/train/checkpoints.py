@@ -17,6 +17,8 @@ CHECKPOINT = "last.ckpt"
 BEST = "best.ckpt"
 FREE = ("loop.checkpoint_minutes", "data.cache")
 """Settings that may change when a training goes on."""
+DATA = "the data"
+"""What the origin of a training calls its films, patients, splits and labels."""
 FINISHED = ("classifier", "autoencoder", "pretrained", "styleex")
 """Stems of the weights that finished trainings leave."""
 

@@ -288,7 +288,7 @@ def train_classifier(
     labels = dataset.table.labels
     calibration.check_labels(labels[task.train], labels[task.val], config.data.targets, config.loop.monitor)
     outcome = loop.run(
-        task, fabric, folder, config.loop, plan=plan, reporter=reporter, checksum=identity.checksum(dataset)
+        task, fabric, folder, config.loop, plan=plan, reporter=reporter, origin=identity.origin(config, dataset)
     )
     best_step = loop.load_best(task, folder, outcome)
     model = task.average.module

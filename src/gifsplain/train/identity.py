@@ -1,11 +1,15 @@
 """What tells a film from others wherever it stands, and a table from a changed one."""
 
+import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from gifsplain.io import files
+from gifsplain.train import checkpoints
 from gifsplain.train.data import Dataset
 from gifsplain.train.patients import film
 
@@ -34,3 +38,33 @@ def checksum(dataset: Dataset, *, ordered: bool = True) -> str:
     rows = zip(films(dataset), table.patients, table.splits, table.labels.tolist(), used, strict=True)
     lines = [f"{film} {patient} {split} {labels}" for film, patient, split, labels, use in rows if use]
     return files.sha256_bytes(files.utf8("\n".join(lines if ordered else sorted(lines))).encode())
+
+
+_ELSEWHERE = ("data", "loop")
+"""Settings that name no file which a training reads beside its data."""
+
+
+def origin(config: Any, dataset: Dataset) -> dict[str, str]:
+    """Checksums of what a training learns from: its data, and each file or trained model that its configuration names."""
+    return {checkpoints.DATA: checksum(dataset)} | {
+        f"{name}={place}": found for name, place in _named(config) if (found := _content(Path(place)))
+    }
+
+
+def _named(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Every text and path of a configuration, with its name there."""
+    if isinstance(value, str | Path) and str(value):
+        yield name, str(value)
+    elif isinstance(value, tuple):
+        for part in value:
+            yield from _named(part, name)
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            if field.name not in _ELSEWHERE:
+                yield from _named(getattr(value, field.name), f"{name}.{field.name}" if name else field.name)
+
+
+def _content(place: Path) -> str:
+    """Checksum of a file, or of a folder's weights and out-of-fold logits; empty where there is neither."""
+    held = [place] if place.is_file() else sorted([*place.glob("*.safetensors"), *place.glob("*.npz")])
+    return files.sha256_bytes("".join(map(files.sha256_file, held)).encode()) if held else ""

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -188,23 +189,24 @@ def run(
     *,
     plan: Plan,
     reporter: Reporter | None = None,
-    checksum: str = "",
+    origin: Mapping[str, str] = MappingProxyType({}),
 ) -> Outcome:
     """Train until `plan.steps` or early stop, going on from the checkpoint in `folder` if there is one.
 
     Interrupted by SIGINT or SIGTERM it writes a checkpoint and raises KeyboardInterrupt; SIGKILL costs at most
-    `config.checkpoint_minutes`. `checksum` is of the data: a training goes on only with the same.
+    `config.checkpoint_minutes`. `origin` has checksums of what is learnt from (`identity.origin`): a training goes on only
+    with the same.
     """
     if config.monitor and config.monitor not in trainee.metrics:
         raise ConfigurationError(
             f"loop.monitor {config.monitor!r} is not a metric of this training; it has {sorted(trainee.metrics)}"
         )
     reporter = reporter or SilentReporter()
-    progress = _restore(trainee, folder, checksum)
+    progress = _restore(trainee, folder, origin)
     with Records(folder, progress.step, active=fabric.is_global_zero) as records, determinism(config):
         reporter.start(progress.step, plan.steps)
         try:
-            _train(trainee, fabric, _Run(folder, config, plan, records, reporter, checksum), progress)
+            _train(trainee, fabric, _Run(folder, config, plan, records, reporter, origin), progress)
         finally:
             reporter.close()
     monitored = bool(config.monitor) and not math.isnan(progress.best)
@@ -242,7 +244,7 @@ class _Run:
     plan: Plan
     records: Records
     reporter: Reporter
-    checksum: str
+    origin: Mapping[str, str]
 
 
 def _train(trainee: Trainee, fabric: Fabric, run: _Run, progress: _Progress) -> None:
@@ -343,7 +345,7 @@ def _save(
         run, list(checkpoints.not_finite(state))[:3], "state", progress.step
     )  # a loss is of before the update
     content = {
-        "checksum": run.checksum,
+        "origin": dict(run.origin),
         "step": progress.step,
         "sums": progress.sums,
         "count": progress.count,
@@ -358,19 +360,33 @@ def _save(
     fabric.barrier()
 
 
-def _restore(trainee: Trainee, folder: Path, checksum: str) -> _Progress:
+def _restore(trainee: Trainee, folder: Path, origin: Mapping[str, str]) -> _Progress:
     path = folder / checkpoints.CHECKPOINT
     if not path.exists():
         return _Progress()
     content = checkpoints.read_checkpoint(path)
-    if (content.pop("checksum", "") or checksum) != checksum:  # checkpoints of earlier versions have none
+    _require_same_origin(content, origin, folder)
+    trainee.load_state_dict(content.pop("trainee"))
+    logger.info("continuing %s from step %d", folder, content["step"])
+    return _Progress(**content)
+
+
+def _require_same_origin(content: dict[str, Any], origin: Mapping[str, str], folder: Path) -> None:
+    """Take a checkpoint's origin out of it; what earlier versions did not write is not compared."""
+    begun: dict[str, str] = content.pop("origin", {})
+    if earlier := content.pop("checksum", ""):
+        begun = {checkpoints.DATA: earlier}
+    changed = [name for name, value in begun.items() if origin.get(name, value) != value]
+    if checkpoints.DATA in changed:
         raise ConfigurationError(
             f"{folder} was begun with other films, patients, splits or labels than there are now, or in another order; use "
             "another folder"
         )
-    trainee.load_state_dict(content.pop("trainee"))
-    logger.info("continuing %s from step %d", folder, content["step"])
-    return _Progress(**content)
+    if changed:
+        raise ConfigurationError(
+            f"{folder} was begun with another content of {', '.join(changed)} than is there now; use another folder, or put "
+            "back what was there"
+        )
 
 
 class _Signals:

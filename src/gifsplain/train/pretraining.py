@@ -242,7 +242,7 @@ def pretrain_body(
     task = PretrainTask(config, dataset, fabric)
     plan = loop.Plan(task.steps, max(1, round(config.evaluate_epochs * task.per_epoch)))
     outcome = loop.run(
-        task, fabric, folder, config.loop, plan=plan, reporter=reporter, checksum=identity.checksum(dataset)
+        task, fabric, folder, config.loop, plan=plan, reporter=reporter, origin=identity.origin(config, dataset)
     )
     loop.load_best(task, folder, outcome)
     path = folder / f"{trained.PRETRAINED}.safetensors"

@@ -140,8 +140,8 @@ def train_small_classifier(config: SmallTraining, folder: Path, *, resume: bool 
     task = SmallTask(config, data.open_dataset(config.data), fabric)
     plan = loop.Plan(task.steps, config.evaluate_every)
     reporter = make_reporter("small classifier")
-    checksum = identity.checksum(task.dataset)
-    outcome = loop.run(task, fabric, folder, config.loop, plan=plan, reporter=reporter, checksum=checksum)
+    origin = identity.origin(config, task.dataset)
+    outcome = loop.run(task, fabric, folder, config.loop, plan=plan, reporter=reporter, origin=origin)
     loop.load_best(task, folder, outcome)
     path = folder / WEIGHTS
     _save(_explained(task), path)
