@@ -5,8 +5,9 @@ UV ?= $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# One thread a test process: two processes share the machine's two cores.
-TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MPLBACKEND=agg
+# One thread a test process: two processes share the machine's two cores. Compiled modules are kept even where the environment says
+# otherwise: else every process of the tests compiles torch anew.
+TEST_ENV := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 MPLBACKEND=agg
 
 .PHONY: help setup demo test test-slow lint format docs bench models lock clean
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from gifsplain.errors import ConfigurationError, InputError, NoCasesError
-from gifsplain.evaluate import bootstrap, paper, parts, tables, verdicts
+from gifsplain.evaluate import bootstrap, experiments, paper, parts, tables, verdicts
 from gifsplain.evaluate.alignment import AlignmentConfig
 from gifsplain.evaluate.config import Setup
 from gifsplain.evaluate.counterfactual import CounterfactualConfig
@@ -40,6 +40,11 @@ CONFIGS = {
 }
 
 
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures have been seen elsewhere, and take a third of a second each."""
+    monkeypatch.setattr(experiments, "png", lambda figure: b"")
+
+
 def test_every_experiment_is_tested() -> None:
     assert set(CONFIGS) == set(EXPERIMENTS)
 
@@ -58,6 +63,7 @@ def test_runs_writes_and_resumes(world: World, name: str, monkeypatch: pytest.Mo
         raise AssertionError("computed again")
 
     monkeypatch.setattr(parts, "_commit", never)
+    undrawn(monkeypatch)
     again = perform(name, CONFIGS[name](setup))
     pd.testing.assert_frame_equal(again.rows, first.rows)
     with pytest.raises(ConfigurationError, match=r"setup\.seed differ"):
@@ -68,6 +74,7 @@ def test_runs_writes_and_resumes(world: World, name: str, monkeypatch: pytest.Mo
 
 
 def test_a_stopped_run_continues_where_it_stopped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    undrawn(monkeypatch)
     setup = world(limit=8, batch=1, targets=("Mass", "Effusion"))
     whole = perform("curves", CONFIGS["curves"](setup))
     (setup.out / "curves").rename(setup.out / "kept")
@@ -88,7 +95,8 @@ def test_a_stopped_run_continues_where_it_stopped(world: World, monkeypatch: pyt
     assert len(calls) == 4 + units - 3
 
 
-def test_a_bad_image_costs_one_row_and_is_named(world: World) -> None:
+def test_a_bad_image_costs_one_row_and_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    undrawn(monkeypatch)
     setup = world(targets=("Mass",), limit=9)
     (setup.manifest.parent / "val-3.png").write_bytes(b"no image")
     result = perform("curves", CONFIGS["curves"](setup))
@@ -97,7 +105,8 @@ def test_a_bad_image_costs_one_row_and_is_named(world: World) -> None:
     assert set(result.rows["case"]) == {"val-0.png", "val-6.png", "val-9.png"}
 
 
-def test_overlap_counts_intervals_and_controls(world: World) -> None:
+def test_overlap_counts_intervals_and_controls(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    undrawn(monkeypatch)
     result = perform("overlap", OverlapConfig(world(split="test", limit=80, classifiers=("one", "two"))))
     summary = result.summary
     assert set(summary["classifier"]) == {"one", "two"} and set(summary["target"]) == set(TARGETS)

@@ -67,6 +67,7 @@ def test_the_resnet_autoencoder_of_the_user_is_found(home: Path) -> None:
     torch.testing.assert_close(mine.decode(latents), expected.detach(), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_resnet_of_the_user_is_found(home: Path) -> None:
     import torchvision
 
@@ -80,6 +81,7 @@ def test_the_resnet_of_the_user_is_found(home: Path) -> None:
     assert model.scores(torch.rand(1, 1, 512, 512)).shape == (1, 18)
 
 
+@pytest.mark.slow
 def test_jfhealthcare_of_the_user_is_found(home: Path) -> None:
     from torchxrayvision.baseline_models import jfhealthcare
 
@@ -110,6 +112,7 @@ def chexpert_zip(path: Path, extra: dict[str, object]) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_chexpert_ensemble_of_the_user_scores_as_the_library_does(tmp_path: Path) -> None:
     from torchxrayvision.baseline_models import chexpert
 

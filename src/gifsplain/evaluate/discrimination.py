@@ -14,13 +14,12 @@ from gifsplain.models.identity import identity
 
 def auc(positive: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> float:
     """Share of pairs in which the positive case scores higher, ties counting half; nan unless both kinds are there."""
-    from scipy.stats import rankdata  # takes a second to load
-
-    count = int(positive.sum())
-    if count in (0, len(positive)):
+    below = np.sort(scores[~positive])
+    ours = scores[positive]
+    if not len(below) or not len(ours) or np.isnan(scores).any():
         return float("nan")
-    rank_sum = float(rankdata(scores)[positive].sum())
-    return (rank_sum - count * (count + 1) / 2) / (count * (len(positive) - count))
+    beaten = np.searchsorted(below, ours, "left").sum() + np.searchsorted(below, ours, "right").sum()
+    return float(beaten) / (2 * len(ours) * len(below))
 
 
 @dataclass(frozen=True)

@@ -75,12 +75,12 @@ def pairs(table: Table, question: str, conditions: tuple[str, str], *, target: s
     """One row per reader, case and target answered under both conditions: `before`, `after`, `difference`."""
     rows = table.select(target=target, truth=truth).dropna(subset=[question])
     before, after = (
-        rows[rows["condition"] == name].set_index(UNIT)[question].rename(label)
+        rows.loc[rows["condition"] == name, [*UNIT, question]].rename(columns={question: label})
         for name, label in zip(conditions, ("before", "after"), strict=True)
     )
-    both = pd.concat([before, after], axis=1, join="inner").sort_index()
+    both = before.merge(after, on=UNIT).sort_values(UNIT, ignore_index=True)
     both["difference"] = both["after"] - both["before"]
-    return both.reset_index()
+    return both
 
 
 @dataclass(frozen=True)
