@@ -322,6 +322,18 @@ def test_a_training_does_not_go_on_with_a_teacher_trained_anew(classifying: Clas
         train_classifier(taught, tmp_path / "cl", resume=True)
 
 
+def test_a_configuration_built_in_python_is_checked_as_one_that_is_read(
+    autoencoding: AutoencoderTraining, classifying: ClassifierTraining, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match="batch_size must be 1 or more, got 0"):
+        train_classifier(replace(classifying, batch_size=0), tmp_path / "none")
+    with pytest.raises(ConfigurationError, match=r"loop\.log_every must be 1 or more, got 0"):
+        train_autoencoder(replace(autoencoding, loop=replace(autoencoding.loop, log_every=0)), tmp_path / "none")
+    with pytest.raises(ConfigurationError, match=r"operating_point must be one of .*, got 'guessed'"):
+        train_classifier(replace(classifying, operating_point="guessed"), tmp_path / "none")  # type: ignore[arg-type]
+    assert not (tmp_path / "none").exists()
+
+
 def test_an_origin_has_every_file_that_a_configuration_names(classifying: ClassifierTraining, tmp_path: Path) -> None:
     dataset, folds = data.open_dataset(classifying.data), tmp_path / "folds"
     folds.mkdir()

@@ -2,7 +2,7 @@
 
 import io
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +46,13 @@ def prepare_folder(folder: Path, *, resume: bool) -> None:
         left.unlink(missing_ok=True)
 
 
-def open_folder(config: Any, folder: Path, *, resume: bool) -> None:
-    """Save the configuration into a training's folder; refuse to resume a training that had another one."""
+def open_folder(config: Any, folder: Path, *, resume: bool, free: Sequence[str] = FREE) -> None:
+    """Save the configuration into a training's folder; refuse to resume a training that had another one, except in `free`."""
+    configuration.verify(config)
     prepare_folder(folder, resume=resume)
     path = folder / "config.yaml"
     if path.exists() and (folder / CHECKPOINT).exists():
-        configuration.require_same(configuration.load(type(config), path), config, folder, free=FREE)
+        configuration.require_same(configuration.load(type(config), path), config, folder, free=free)
     configuration.save(config, path)
 
 

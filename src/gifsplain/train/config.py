@@ -75,6 +75,15 @@ def to_dict(config: Any) -> dict[str, Any]:
     return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
 
 
+def verify(config: Any) -> None:
+    """Check a configuration that was built in Python as one that is read from a file: types, names and ranges.
+
+    Raises:
+        ConfigurationError: Naming the setting, what it must be and what it is.
+    """
+    from_dict(type(config), to_dict(config))
+
+
 def load(cls: type[T], path: Path, overrides: Sequence[str] = ()) -> T:
     """The configuration in a YAML file, changed by `overrides` such as `loop.seed=3`."""
     return from_dict(cls, override(read_yaml(path), overrides))

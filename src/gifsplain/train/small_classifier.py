@@ -19,7 +19,6 @@ from gifsplain.errors import ConfigurationError
 from gifsplain.io import files
 from gifsplain.models.small import SmallClassifier, SmallConfig
 from gifsplain.train import augment, checkpoints, data, identity, loop, losses, optimise
-from gifsplain.train import config as configuration
 from gifsplain.train.augment import AugmentConfig
 from gifsplain.train.config import LoopConfig
 from gifsplain.train.progress import make_reporter
@@ -131,11 +130,7 @@ def train_small_classifier(config: SmallTraining, folder: Path, *, resume: bool 
         raise ConfigurationError(
             f"explained {list(config.explained)} must be among data.targets {list(config.data.targets)}"
         )
-    checkpoints.prepare_folder(folder, resume=resume)
-    saved = folder / "config.yaml"
-    if saved.exists():
-        configuration.require_same(configuration.load(SmallTraining, saved), config, folder)
-    configuration.save(config, saved)
+    checkpoints.open_folder(config, folder, resume=resume)
     fabric = loop.make_fabric(config.loop)
     task = SmallTask(config, data.open_dataset(config.data), fabric)
     plan = loop.Plan(task.steps, config.evaluate_every)

@@ -14,7 +14,6 @@ from gifsplain.models.small import SmallClassifier
 from gifsplain.models.styleex import read_small_classifier
 from gifsplain.models.stylegan import StyleNet
 from gifsplain.train import checkpoints, identity, loop, styleex_card
-from gifsplain.train import config as configurations
 from gifsplain.train import data as datasets
 from gifsplain.train.data import Dataset
 from gifsplain.train.progress import make_reporter
@@ -32,12 +31,8 @@ def train_styleex(config: StyleExConfig, folder: Path, *, resume: bool = False) 
     """
     classifier = read_small_classifier(config.classifier)
     _require_fit(config, classifier)
-    checkpoints.prepare_folder(folder, resume=resume)
-    saved = folder / "config.yaml"
-    if saved.exists() and resume:
-        free = ("steps", "evaluate_every", "loop.checkpoint_minutes", "loop.log_every")
-        configurations.require_same(configurations.load(StyleExConfig, saved), config, folder, free=free)
-    configurations.save(config, saved)
+    free = ("steps", "evaluate_every", "loop.log_every", *checkpoints.FREE)
+    checkpoints.open_folder(config, folder, resume=resume, free=free)
     fabric = loop.make_fabric(config.loop)
     dataset = datasets.open_dataset(config.data)
     data = load_data(config, dataset)
