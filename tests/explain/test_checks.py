@@ -76,6 +76,16 @@ def test_a_rise_does_not_stand_for_the_fall_that_was_not_found(stop: Stop) -> No
     assert nothing.stop is Stop.SCORE_BOUND  # only the fall was asked for
 
 
+@pytest.mark.parametrize(
+    ("drop", "meaning", "told"),
+    [(0.9, ScoreMeaning.PROBABILITY, True), (0.1, ScoreMeaning.PROBABILITY, False), (9.0, ScoreMeaning.LOGIT, False)],
+)
+def test_a_score_without_room_says_what_to_ask(drop: float, meaning: ScoreMeaning, told: bool) -> None:
+    asked = replace(BASE, meaning=meaning, record={"settings": {"drop": drop}}, stop_lower=Stop.PIXEL_LIMIT)
+    assert ("cannot fall by" in checks.wanted_change(asked).text) is told
+    assert f"drop {BASE.baseline_score / 2:.2f}" in checks.wanted_change(asked).text or not told
+
+
 def test_steps_back_are_found() -> None:
     scores = torch.linspace(0.1, 0.9, BASE.frames.shape[0])
     assert checks.monotone(replace(BASE, frame_scores=scores)).verdict is Verdict.PASS

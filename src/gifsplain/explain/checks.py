@@ -91,7 +91,20 @@ def wanted_change(explanation: Explanation) -> Check:
         text = f"The wanted change was not reached: {_REASONS[stop]} (changed by {change:+.2f})."
     if explanation.method == "latentshift" and stop not in (Stop.SCORE_BOUND, Stop.ZERO_GRADIENT):
         text += " The method latentshift-steps, which auto tries by itself, turns where this straight path ends."
+    text += _room(explanation)
     return Check("wanted_change", Verdict.WARN if stop is Stop.SCORE_BOUND else Verdict.FAIL, text, change)
+
+
+def _room(explanation: Explanation) -> str:
+    """What to ask instead where a score is lower than the fall that was wanted of it; empty elsewhere."""
+    drop, start = _wanted_drop(explanation), explanation.baseline_score
+    searched = explanation.stop_lower is not Stop.NOT_SEARCHED
+    if not searched or explanation.meaning is ScoreMeaning.LOGIT or not 0 < start < drop:
+        return ""
+    return (
+        f" A score of {start:.2f} cannot fall by {drop:.2f}, so the search went as far as it could: ask for less (drop "
+        f"{start / 2:.2f}), or for what would raise the score (rise 0.30)."
+    )
 
 
 _REASONS = {
