@@ -1,4 +1,4 @@
-"""How well is an operating point known from few films? The fitted one of train.calibration against the best counted one.
+"""How well is an operating point known from few films? The rules of train.calibration, and a logistic fit, compared.
 
     python benchmarks/operating_points.py MANIFEST FOLDER [FOLDER ...] [--films 185] [--repeats 200]
 
@@ -6,6 +6,7 @@ Each FOLDER is one of `gifsplain train cross-fit`: logits of training films by c
 are averaged. Patients are drawn until they have `--films` films of the manifest, the operating point of each target is found on them,
 and sensitivity and specificity are counted on all other patients: `youden` is sensitivity + specificity - 1, `lean` is sensitivity
 - specificity. Prints mean and standard deviation over the draws; `best` is the largest youden over all films, which no rule knows.
+The logistic regression, in which both kinds weigh the same, is right where the logarithm of the densities' ratio is linear.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
 
 from gifsplain.train import calibration
 from gifsplain.train.out_of_fold import FILE
@@ -37,6 +39,15 @@ def read(manifest: Path, folders: list[Path]) -> tuple[tuple[str, ...], NDArray[
     return targets, rows["patient_id"].to_numpy(str), labels, np.mean([one["logits"] for one in stored], axis=0)[kept]
 
 
+def logistic(labels: Values, logits: Values) -> float:
+    """Where both kinds are as likely, by a logistic regression in which they weigh the same."""
+    model = LogisticRegression(C=1e9, class_weight="balanced").fit(logits[:, None], labels)
+    return float(-model.intercept_[0] / model.coef_[0, 0])
+
+
+RULES = {**calibration.RULES, "logistic": logistic}
+
+
 def judged(labels: Values, logits: Values, point: float) -> tuple[float, float]:
     """Sensitivity + specificity - 1, and sensitivity - specificity."""
     sensitivity, specificity = (logits[labels == 1] > point).mean(), (logits[labels == 0] <= point).mean()
@@ -49,7 +60,6 @@ def main() -> None:
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--films", type=int, default=185)
     parser.add_argument("--repeats", type=int, default=200)
-    parser.add_argument("--spread", type=float, default=calibration.SPREAD)
     options = parser.parse_args()
     targets, patients, labels, logits = read(options.manifest, options.folders)
     everyone, rng = np.unique(patients), np.random.default_rng(0)
@@ -59,13 +69,12 @@ def main() -> None:
         order = rng.permutation(everyone)
         ends = np.cumsum([(patients == patient).sum() for patient in order])
         ours = np.isin(patients, order[: int(np.searchsorted(ends, options.films)) + 1])
-        fitted, _temperatures = calibration.fit(labels[ours], logits[ours], options.spread)
         for t, target in enumerate(targets):
             if len(set(labels[ours, t])) < 2:
                 continue
-            points = {"fitted": fitted[t], "counted": calibration.counted(labels[ours, t], logits[ours, t])}
-            for rule, point in points.items():
-                found.setdefault((target, rule), []).append(judged(labels[~ours, t], logits[~ours, t], point))
+            for name, rule in RULES.items():
+                point = rule(labels[ours, t], logits[ours, t])
+                found.setdefault((target, name), []).append(judged(labels[~ours, t], logits[~ours, t], point))
     print("| target | positives | best | rule | youden | lean |\n|---|---|---|---|---|---|")
     for (target, rule), values in found.items():
         t = targets.index(target)

@@ -19,7 +19,7 @@ from gifsplain.models import builtin
 from gifsplain.train import checkpoints
 from gifsplain.train.autoencoder import AutoencoderTraining, train_autoencoder
 from gifsplain.train.classifier import ClassifierTraining, train_classifier
-from gifsplain.train.config import from_dict, load, override, require_same
+from gifsplain.train.config import from_dict, load_kept, override, require_same
 from gifsplain.train.crossfit import cross_fit
 from gifsplain.train.pretraining import Pretraining, pretrain_body
 from gifsplain.train.progress import make_reporter
@@ -69,7 +69,7 @@ def train(command: str, values: dict[str, Any], folder: Path) -> None:
         any((folder / f"{stem}.json").is_file() for stem in checkpoints.FINISHED),
     )
     if finished and not (folder / checkpoints.CHECKPOINT).exists():  # it may be deleted then
-        require_same(load(kind, folder / "config.yaml"), config, folder, free=checkpoints.FREE)
+        require_same(load_kept(kind, folder / "config.yaml"), config, folder, free=checkpoints.FREE)
         return
     run(config, folder=folder, resume=True, reporter=make_reporter(folder.name))
 

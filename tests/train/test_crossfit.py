@@ -281,6 +281,12 @@ def test_other_settings_are_refused_before_anything_is_trained(config: Classifie
     with pytest.raises(ConfigurationError, match=r"begun with other films, patients, splits or labels"):
         cross_fit(begun, 3, tmp_path / "out", only=1)
     path.write_text(before)
+    weights = tmp_path / "first" / "classifier.safetensors"
+    first = weights.read_bytes()
+    weights.write_bytes(first + b" ")  # trained anew
+    with pytest.raises(ConfigurationError, match=r"was begun with another content of init=.*first than is there now"):
+        cross_fit(begun, 3, tmp_path / "out", only=1)
+    weights.write_bytes(first)
     assert not list((tmp_path / "out").glob("fold-[12]/*"))
     (tmp_path / "kept.json").rename(tmp_path / "out" / "fold-0" / "classifier.json")
     free = replace(begun, loop=replace(begun.loop, checkpoint_minutes=1))

@@ -99,12 +99,13 @@ def _room(explanation: Explanation) -> str:
     """What to ask instead where a score is lower than the fall that was wanted of it; empty elsewhere."""
     drop, start = _wanted_drop(explanation), explanation.baseline_score
     searched = explanation.stop_lower is not Stop.NOT_SEARCHED
-    if not searched or explanation.meaning is ScoreMeaning.LOGIT or not 0 < start < drop:
+    if not searched or explanation.meaning is ScoreMeaning.LOGIT or not 0 <= start < drop:
         return ""
-    return (
-        f" A score of {start:.2f} cannot fall by {drop:.2f}, so the search went as far as it could: ask for less (drop "
-        f"{start / 2:.2f}), or for what would raise the score (rise 0.30)."
+    half, rise = round(start / 2, 2), round(min(0.3, (1 - start) / 2), 2)
+    asked = [f"for less (drop {half:.2f})"] * (half >= 0.05) + [f"for what would raise it (rise {rise:.2f})"] * (
+        rise >= 0.05
     )
+    return f" A score of {start:.2f} cannot fall by {drop:.2f}, so the search went as far as it could; ask {' or '.join(asked)}."
 
 
 _REASONS = {

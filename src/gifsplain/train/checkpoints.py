@@ -52,8 +52,18 @@ def open_folder(config: Any, folder: Path, *, resume: bool, free: Sequence[str] 
     prepare_folder(folder, resume=resume)
     path = folder / "config.yaml"
     if path.exists() and (folder / CHECKPOINT).exists():
-        configuration.require_same(configuration.load(type(config), path), config, folder, free=free)
+        configuration.require_same(configuration.load_kept(type(config), path), config, folder, free=free)
     configuration.save(config, path)
+
+
+def require_same_files(begun: Mapping[str, str], now: Mapping[str, str], folder: Path) -> None:
+    """Refuse to go on where the content of a file or model has changed; what only one of them knows is not compared."""
+    changed = [name for name, value in begun.items() if now.get(name, value) != value]
+    if changed:
+        raise ConfigurationError(
+            f"{folder} was begun with another content of {', '.join(changed)} than is there now; use another folder, or put "
+            "back what was there"
+        )
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -71,8 +71,8 @@ class ClassifierTraining:
     average: float = 0.99
     evaluate_epochs: float = 1.0
     half: bool = False
-    operating_point: calibration.Point = "fitted"
-    """Where a score is 0.5: by a logistic regression on val, or where the most were counted right (docs/training.md)."""
+    operating_point: calibration.Point = "smoothed"
+    """Where a score is 0.5 (docs/training.md)."""
     spread: float = calibration.SPREAD
     """How far the temperatures of the targets may lie apart after training: expected standard deviation of their logarithms."""
 
@@ -306,14 +306,13 @@ def train_classifier(
 
 def check(config: ClassifierTraining) -> None:
     """Refuse what cannot be trained."""
+    configuration.verify(config)
     if not config.data.targets:
         raise ConfigurationError("data.targets is empty; name what the classifier shall find")
     if config.boxes and ":" in config.backbone:
         raise ConfigurationError(f"boxes need a built-in backbone, got {config.backbone}; leave boxes out")
     if config.frozen and ":" in config.backbone:
         raise ConfigurationError(f"frozen needs a built-in backbone, got {config.backbone}; leave frozen out")
-    if not config.spread > 0:
-        raise ConfigurationError(f"spread is a standard deviation above 0, got {config.spread}")
     widened = bool(config.edits.widened_share)
     check_hardening(config.hardening, config.data.targets, boxes=config.boxes is not None, widened=widened)
     check_edits(config.edits, config.data.targets, boxes=config.boxes is not None)

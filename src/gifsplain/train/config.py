@@ -15,6 +15,8 @@ from gifsplain.io import files
 from gifsplain.train import ranges
 
 T = TypeVar("T")
+EARLIER: Mapping[str, Mapping[str, Any]] = {"ClassifierTraining": {"operating_point": "counted"}}
+"""By configuration: what settings that were added later did before, where that is not their default."""
 Precision = Literal["32-true", "bf16-mixed"]
 
 
@@ -76,17 +78,44 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def verify(config: Any) -> None:
-    """Check a configuration that was built in Python as one that is read from a file: types, names and ranges.
+    """Check a configuration that was built in Python as one that is read from a file: types and ranges.
 
     Raises:
         ConfigurationError: Naming the setting, what it must be and what it is.
     """
-    from_dict(type(config), to_dict(config))
+    _require_equal(config, from_dict(type(config), to_dict(config)), "")
+
+
+def _require_equal(config: Any, read: Any, where: str) -> None:
+    for field in dataclasses.fields(config):
+        ours, theirs, name = getattr(config, field.name), getattr(read, field.name), f"{where}{field.name}"
+        if dataclasses.is_dataclass(theirs):
+            _require_equal(ours, theirs, f"{name}.")
+        elif ours != theirs or (type(ours) is not type(theirs) and not isinstance(theirs, float | Mapping | Path)):
+            raise ConfigurationError(f"{name} must be written {theirs!r} in Python, got {ours!r}")
 
 
 def load(cls: type[T], path: Path, overrides: Sequence[str] = ()) -> T:
     """The configuration in a YAML file, changed by `overrides` such as `loop.seed=3`."""
     return from_dict(cls, override(read_yaml(path), overrides))
+
+
+def kept(cls: type[T], values: Mapping[str, Any]) -> T:
+    """The configuration that a training's folder or card keeps; what versions before this one did not say is what they did."""
+    return from_dict(cls, _as_it_was(cls, values))
+
+
+def load_kept(cls: type[T], path: Path) -> T:
+    """What `kept` describes, from a folder's file."""
+    return kept(cls, read_yaml(path))
+
+
+def _as_it_was(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    whole: dict[str, Any] = {**EARLIER.get(cls.__name__, {}), **values}
+    for name, hint in typing.get_type_hints(cls).items():
+        if dataclasses.is_dataclass(hint) and isinstance(whole.get(name), Mapping):
+            whole[name] = _as_it_was(typing.cast(type[Any], hint), whole[name])
+    return whole
 
 
 def save(config: Any, path: Path) -> None:

@@ -7,8 +7,8 @@ says what the other films teach about them (cross-fitting, Chernozhukov et al. 2
 import io
 import json
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from gifsplain.models import trained
 from gifsplain.train import calibration, checkpoints, data, loop
 from gifsplain.train import config as configuration
 from gifsplain.train.classifier import ClassifierTraining, check, train_classifier
-from gifsplain.train.identity import checksum, films, places
+from gifsplain.train.identity import checksum, films, named, places
 from gifsplain.train.out_of_fold import FILE
 from gifsplain.train.patients import hashed
 
@@ -44,6 +44,8 @@ class CrossFit:
     films: str
     """Checksum of the films for training and validation, with their patients and labels."""
     training: ClassifierTraining
+    origin: Mapping[str, str] = field(default_factory=dict)
+    """Checksums of the files and models that the training names; empty in folders of earlier versions."""
 
 
 def fold_of(patient: str, folds: int) -> int:
@@ -86,7 +88,7 @@ def cross_fit(
             raise ConfigurationError(f"{_place(folder, fold)} already holds a training; add --resume to keep it")
         if fold not in done:
             checkpoints.prepare_folder(_place(folder, fold), resume=resume)
-    _bind(CrossFit(folds, checksum(dataset, ordered=False), config), folder)
+    _bind(CrossFit(folds, checksum(dataset, ordered=False), config, named(config)), folder)
     for fold in wanted:
         if fold not in done:
             apart = _without(dataset, parts == fold)
@@ -146,14 +148,19 @@ def _bind(ours: CrossFit, folder: Path) -> None:
     """Save what the folds have in common, or refuse a folder where it is another; the first of several processes decides."""
     path = folder / SETTINGS
     files.write_text_once(path, configuration.to_yaml(ours))
-    theirs = configuration.load(CrossFit, path)
-    free = ("films", *(f"training.{name}" for name in checkpoints.FREE))
+    theirs = configuration.load_kept(CrossFit, path)
+    free = (
+        "films",
+        *(f"origin.{name}" for name in {**theirs.origin, **ours.origin}),
+        *(f"training.{name}" for name in checkpoints.FREE),
+    )
     configuration.require_same(theirs, ours, folder, free=free)
     if theirs.films != ours.films:
         raise ConfigurationError(
             f"{folder} was begun with other films, patients, splits or labels of {ours.training.data.sources[0].manifest} "
             "than there are now; use another folder"
         )
+    checkpoints.require_same_files(theirs.origin, ours.origin, folder)
 
 
 def _finished(config: ClassifierTraining, parts: Folds, folder: Path, folds: int) -> list[int]:
@@ -163,7 +170,7 @@ def _finished(config: ClassifierTraining, parts: Folds, folder: Path, folds: int
         place = _place(folder, fold)
         if not (place / f"{trained.CLASSIFIER}.json").is_file():  # written last
             continue
-        theirs = configuration.load(ClassifierTraining, place / "config.yaml")
+        theirs = configuration.load_kept(ClassifierTraining, place / "config.yaml")
         configuration.require_same(theirs, config, place, free=checkpoints.FREE)
         rows = trained.load_classifier_net(place)[1]["rows"]["train"]
         expected = int(((parts >= 0) & (parts != fold)).sum())

@@ -40,31 +40,33 @@ def checksum(dataset: Dataset, *, ordered: bool = True) -> str:
     return files.sha256_bytes(files.utf8("\n".join(lines if ordered else sorted(lines))).encode())
 
 
-_ELSEWHERE = ("data", "loop")
-"""Settings that name no file which a training reads beside its data."""
+_NAMES = ("init", "autoencoder", "teachers", "crossfit", "boxes", "classifier")
+"""Settings that name a file, or the folder of a trained model."""
 
 
 def origin(config: Any, dataset: Dataset) -> dict[str, str]:
-    """Checksums of what a training learns from: its data, and each file or trained model that its configuration names."""
-    return {checkpoints.DATA: checksum(dataset)} | {
-        f"{name}={place}": found for name, place in _named(config) if (found := _content(Path(place)))
-    }
+    """Checksums of what a training learns from: its data, and what `named` finds."""
+    return {checkpoints.DATA: checksum(dataset)} | named(config)
 
 
-def _named(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Every text and path of a configuration, with its name there."""
-    if isinstance(value, str | Path) and str(value):
-        yield name, str(value)
-    elif isinstance(value, tuple):
-        for part in value:
-            yield from _named(part, name)
-    elif dataclasses.is_dataclass(value):
-        for field in dataclasses.fields(value):
-            if field.name not in _ELSEWHERE:
-                yield from _named(getattr(value, field.name), f"{name}.{field.name}" if name else field.name)
+def named(config: Any) -> dict[str, str]:
+    """Checksums of the files, and of the folders of trained models, that a configuration names. Names of built-in models are none."""
+    return {f"{name}={place}": found for name, place in _places(config) if (found := _content(Path(place)))}
+
+
+def _places(config: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    for field in dataclasses.fields(config):
+        value, name = getattr(config, field.name), f"{prefix}{field.name}"
+        if dataclasses.is_dataclass(value):
+            yield from _places(value, f"{name}.")
+        elif field.name in _NAMES:
+            yield from ((name, str(one)) for one in (value if isinstance(value, tuple) else (value,)) if one)
 
 
 def _content(place: Path) -> str:
     """Checksum of a file, or of a folder's weights and out-of-fold logits; empty where there is neither."""
-    held = [place] if place.is_file() else sorted([*place.glob("*.safetensors"), *place.glob("*.npz")])
+    if place.is_dir():
+        held = sorted(file for kind in ("*.safetensors", "*.npz") for file in place.glob(kind) if file.is_file())
+    else:
+        held = [place] if place.is_file() else []
     return files.sha256_bytes("".join(map(files.sha256_file, held)).encode()) if held else ""

@@ -126,7 +126,7 @@ class _Validation(NamedTuple):
 
 def _validation(values: dict[str, Any]) -> _Validation:
     """The validation rows of the training that a card tells of."""
-    training = configuration.from_dict(ClassifierTraining, values["training"])
+    training = configuration.kept(ClassifierTraining, values["training"])
     dataset = data.open_dataset(training.data)
     return _Validation(dataset, dataset.rows("val"), training)
 

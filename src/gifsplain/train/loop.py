@@ -376,17 +376,13 @@ def _require_same_origin(content: dict[str, Any], origin: Mapping[str, str], fol
     begun: dict[str, str] = content.pop("origin", {})
     if earlier := content.pop("checksum", ""):
         begun = {checkpoints.DATA: earlier}
-    changed = [name for name, value in begun.items() if origin.get(name, value) != value]
-    if checkpoints.DATA in changed:
+    data = origin.get(checkpoints.DATA, "")
+    if begun.get(checkpoints.DATA, data) != data:
         raise ConfigurationError(
             f"{folder} was begun with other films, patients, splits or labels than there are now, or in another order; use "
             "another folder"
         )
-    if changed:
-        raise ConfigurationError(
-            f"{folder} was begun with another content of {', '.join(changed)} than is there now; use another folder, or put "
-            "back what was there"
-        )
+    checkpoints.require_same_files(begun, origin, folder)
 
 
 class _Signals:

@@ -25,7 +25,7 @@ def _each(text: str, test: Callable[[float], bool]) -> Range:
 COUNT = _each("1 or more", lambda n: n >= 1)
 FROM_NONE = _each("0 or more", lambda n: n >= 0)
 FINITE = _each("0 or more, and finite", lambda n: 0 <= n < math.inf)
-ABOVE_NONE = _each("above 0", lambda n: n > 0)
+NOT_TINY = _each("0.001 or more", lambda n: n >= 0.001)
 POSITIVE = _each("above 0, and finite", lambda n: 0 < n < math.inf)
 SHARE = _each("from 0 to 1", lambda n: 0 <= n <= 1)
 SOME = _each("above 0, and at most 1", lambda n: 0 < n <= 1)
@@ -73,7 +73,7 @@ RANGES: Mapping[str, Mapping[str, Range]] = {
         "smoothing": BELOW_ONE,
         "box_weight": FINITE,
         "head_factor": FINITE,
-        "spread": ABOVE_NONE,
+        "spread": NOT_TINY,
     },
     "CrossFit": {"folds": COUNT},
     "AutoencoderConfig": {
