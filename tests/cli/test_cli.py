@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -279,3 +280,17 @@ def test_serve_loads_a_model_of_ones_own_once(folder: Path, program: Program, mo
 def test_serve_refuses_a_device_that_is_none(program: Program) -> None:
     done = program("serve", "--device", "toaster")
     assert done.returncode == 3 and "toaster" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("composition", "order"), [("residual", r"\d -> \d.*\(recon"), ("reconstruction", r"\(recon.* -> ")]
+)
+def test_the_line_begins_where_the_change_begins(program: Program, composition: str, order: str) -> None:
+    done = program("explain", "in/a.png", "-t", "left", "-o", "out", "--compose", composition, *OWN)
+    assert done.returncode == 0, done.stderr
+    assert re.search(order, done.stdout)
+
+
+def test_a_module_is_the_program() -> None:
+    done = subprocess.run([sys.executable, "-m", "gifsplain", "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.strip()

@@ -2,13 +2,14 @@
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from gifsplain.errors import InputError
-from gifsplain.evaluate import bootstrap, cases, directions_verdict, tables
+from gifsplain.evaluate import bootstrap, cases, directions_verdict, tables, verdicts
 from gifsplain.evaluate.config import Setup
 
 World = Callable[..., Setup]
@@ -95,3 +96,18 @@ def test_a_finder_on_one_patient_is_not_told_apart() -> None:
     )
     (said,) = directions_verdict.sentences(rows, 0.03)
     assert said == "eigenfind within a mean change of 0.03, less random +1.00, less pca +1.00: not above both controls."
+
+
+def test_a_manifest_without_split_is_not_measured_as_if_it_were_one(world: World) -> None:
+    setup = world()
+    table = pd.read_csv(setup.manifest).drop(columns="split")
+    table.to_csv(setup.manifest, index=False)
+    with pytest.raises(InputError, match="has no column split to look for 'val' in; add it, or name 'all' instead"):
+        cases.load_cases(setup)
+    assert len(cases.load_cases(replace(setup, split="all"))) == len(table)
+
+
+@pytest.mark.parametrize(("difference", "word"), [(0.12, "lose 0.120"), (-0.02, "gain 0.020")])
+def test_a_gain_is_not_called_a_negative_loss(difference: float, word: str) -> None:
+    (said,) = verdicts.reconstruction(pd.DataFrame({"label": ["Positive"], "difference": [difference]}))
+    assert word in said and "-" not in said.split("(")[0]

@@ -128,3 +128,10 @@ def test_a_search_that_found_nothing_has_failed(stop: Stop) -> None:
     assert found["wanted_change"] is Verdict.FAIL and "autoencoder_gap" in found
     drawn = replace(one, stop_lower=Stop.NOT_SEARCHED, stop_higher=Stop.NOT_SEARCHED)
     assert {check.name for check in checks.run(drawn, cards)} == {"reconstruction_error", "trained_target"}
+
+
+def test_a_published_schedule_has_a_goal_of_its_own() -> None:
+    asked = {"settings": {"policy": "paper-2021", "drop": 0.9}}
+    found = checks.wanted_change(replace(BASE, method="latentshift", record=asked, stop_lower=Stop.TURNED))
+    assert found.verdict is Verdict.FAIL and "The schedule paper-2021 ended" in found.text
+    assert "auto" not in found.text and "cannot fall" not in found.text

@@ -137,3 +137,9 @@ def test_the_vqgan_of_the_user_is_found_by_its_real_class(tmp_path: Path) -> Non
     native = (images * 2 - 1).repeat(1, 3, 1, 1)
     expected = net.eval().decode(net.encode(native)[0])[:, :1].clamp(-1, 1) / 2 + 0.5
     torch.testing.assert_close(model.decode(model.encode(images)), expected.detach(), atol=1e-5, rtol=1e-5)
+
+
+def test_the_built_in_autoencoder_passes_its_inspection() -> None:
+    """Folded on its first run, it computes a little otherwise then."""
+    found = {check.name: check.verdict.value for check in inspect_autoencoder(load.load_autoencoder("cxr"))}
+    assert found["deterministic"] == found["runs"] == found["gradient"] == "pass"

@@ -340,7 +340,7 @@ def test_a_body_of_another_kind_is_refused(plan: Pretraining, folder: Path, tmp_
         ({"pasted": -2}, "pasted must be even and 0 or more, got -2"),
         ({"boxes": None}, "pasted needs boxes"),
         ({"pasted": 0}, "boxes are for pasted findings"),
-        ({"view_size": 0}, "view_size must be 1 or more, got 0"),
+        ({"view_size": 24}, "view_size must be 32 or more, got 24"),
         ({"healthy": "Fine"}, "pasted needs data.targets with 'Fine' and the findings"),
     ],
 )

@@ -468,6 +468,8 @@ def test_refusals(autoencoding: AutoencoderTraining, classifying: ClassifierTrai
         train_autoencoder(replace(autoencoding, data=replace(autoencoding.data, size=64)), tmp_path / "a")
     with pytest.raises(ConfigurationError, match="targets is empty"):
         train_classifier(replace(classifying, data=replace(classifying.data, targets=())), tmp_path / "b")
+    with pytest.raises(ConfigurationError, match="size must be 32 or more for the backbone small, got 16"):
+        train_classifier(replace(classifying, data=replace(classifying.data, size=16)), tmp_path / "b")
     with pytest.raises(ConfigurationError, match="boxes need a built-in backbone"):
         train_classifier(replace(classifying, boxes=Path("b.csv"), backbone="timm:resnet18"), tmp_path / "c")
     with pytest.raises(ConfigurationError, match=r"spread must be 0\.001 or more, got 0\.0"):

@@ -162,10 +162,16 @@ def finish(done: Sequence["Done"], *, open_report: bool) -> None:
         for explanation, folder in one.results:
             scores = explanation.scores
             after = f" -> {scores.counterfactual:.2f}" if explanation.has_sweep else ""
+            own = explanation.composition == "residual" and explanation.has_sweep  # changes start from the image itself
+            told = (
+                f"{scores.input:.2f}{after} (reconstruction {scores.reconstruction:.2f})"
+                if own
+                else f"{scores.input:.2f} (reconstruction {scores.reconstruction:.2f}{after})"
+            )
             worst = [check.name for check in explanation.checks if check.verdict.value != "pass"]
             typer.echo(
-                f"{folder}  {explanation.target}: {scores.input:.2f} (reconstruction {scores.reconstruction:.2f}{after}), "
-                f"{explanation.stop.value}" + (f"; see {', '.join(worst)}" if worst else "")
+                f"{folder}  {explanation.target}: {told}, {explanation.stop.value}"
+                + (f"; see {', '.join(worst)}" if worst else "")
             )
     failed = [one for one in done if one.error is not None]
     if failed:

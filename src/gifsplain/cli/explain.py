@@ -48,8 +48,8 @@ def explain(
     classifier: ClassifierOption = "cxr",
     autoencoder: AutoencoderOption = "cxr",
     resize: ResizeOption = False,
-    drop: Annotated[float, typer.Option(help="Wanted fall of the score, absolute.")] = 0.30,
-    rise: Annotated[float, typer.Option(help="Wanted rise of the score, absolute.")] = 0.05,
+    drop: Annotated[float, typer.Option(help="Wanted fall of the score, absolute (policy exact).")] = 0.30,
+    rise: Annotated[float, typer.Option(help="Wanted rise of the score, absolute (policy exact).")] = 0.05,
     frames: Annotated[
         int | None, typer.Option(help="Frames of the sweep; the policy's own number when left out.")
     ] = None,

@@ -66,8 +66,13 @@ def load_cases(setup: Setup, *, split: str | None = None) -> list[Case]:
     """
     table = read_table(setup.manifest, ("path", "labels"))
     wanted = setup.split if split is None else split
-    if "split" in table and wanted != "all":
-        table = _only(table, "split", (wanted,), setup.manifest)
+    if wanted != "all":
+        if "split" not in table and not table.empty:
+            raise InputError(
+                f"{setup.manifest} has no column split to look for {wanted!r} in; add it, or name 'all' instead of it to take "
+                "all rows, also those that a model may have learnt from"
+            )
+        table = table if table.empty else _only(table, "split", (wanted,), setup.manifest)
     if setup.sources:
         if "source" not in table:
             raise InputError(

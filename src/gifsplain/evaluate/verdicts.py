@@ -95,7 +95,8 @@ def reconstruction(summary: pd.DataFrame) -> tuple[str, ...]:
     means = summary.groupby("label")["difference"].mean()
     published = {"Positive": 0.12, "Negative": 0.04}
     return tuple(
-        f"{label}s lose {means[label]:.3f} of their score on average by reconstruction alone (published: {value:.2f})."
+        f"{label}s {'lose' if means[label] >= 0 else 'gain'} {abs(means[label]):.3f} of their score on average by reconstruction alone "
+        f"(published: a loss of {value:.2f})."
         for label, value in published.items()
         if label in means
     )

@@ -84,6 +84,9 @@ def wanted_change(explanation: Explanation) -> Check:
     if stop is Stop.NOT_SEARCHED:
         text = f"Strengths were given, not searched; the score changed by {change:+.2f}."
         return Check("wanted_change", Verdict.WARN, text, change)
+    if (schedule := explanation.record.get("settings", {}).get("policy", "exact")) != "exact":
+        text = f"The schedule {schedule} ended: {_REASONS[stop]} (changed by {change:+.2f}). Its goal is its own: drop and rise do not count."
+        return Check("wanted_change", Verdict.WARN if stop is Stop.SCORE_BOUND else Verdict.FAIL, text, change)
     no_fall = explanation.stop_lower in _REASONS and explanation.stop_lower is not Stop.SCORE_BOUND
     if no_fall and explanation.counterfactual > explanation.baseline:
         text = f"No image with a lower score was found: {_REASONS[stop]}; what is shown raises it (by {change:+.2f})."

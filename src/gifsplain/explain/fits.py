@@ -81,7 +81,8 @@ class Fit:
             InputError: When the fit lacks it.
         """
         if method not in self.directions:
-            raise InputError(f"the fit of this pair has no {method!r}; it has {', '.join(self.directions)}")
+            more = "; label-flip needs a StyleEx that was trained with a condition" if method == "label-flip" else ""
+            raise InputError(f"the fit of this pair has no {method!r}; it has {', '.join(self.directions)}{more}")
         return self.directions[method]
 
 
@@ -305,6 +306,6 @@ def load(pair: Pair) -> Fit:
             return read(path)
     names = f"{whole.classifier.card.name} with {whole.autoencoder.card.name}"
     raise WeightsError(
-        f"population methods need directions fitted for {names}, there are none; run `gifsplain directions fit IMAGES` "
-        "with the same --classifier and --autoencoder on 50 to 300 images that you do not explain"
+        f"population methods need directions fitted for {names}, there are none; run `gifsplain directions fit MANIFEST.csv` "
+        "with the same --classifier and --autoencoder on 50 to 300 images that you do not explain (columns path, labels, split)"
     )

@@ -185,7 +185,7 @@ def _colour(dataset: Dataset, name: str, request: Request, steps: list[str]) -> 
     if request.colour == "refuse":
         raise DicomError(
             f"{name}: expected a grey radiograph (MONOCHROME1 or MONOCHROME2), got {photometric}; "
-            'probably a screenshot: give the original, or ask for grey (colour="grey")'
+            'probably a screenshot: give the original, or ask for grey (--colour grey, in Python colour="grey")'
         )
     samples = dicom_frame.decode(dataset, name)
     bits = int(dataset.BitsStored)

@@ -80,7 +80,7 @@ def to_grey(pixels: Plane, colour: Colour, name: str, steps: list[str]) -> Float
         return np.ascontiguousarray((pixels @ _LUMA)[None])
     raise InputError(
         f"{name}: expected a grey image, got colour (channels differ by up to {spread:.2f}); "
-        'if it is meant, ask for grey (colour="grey")'
+        'if it is meant, ask for grey (--colour grey, in Python colour="grey")'
     )
 
 

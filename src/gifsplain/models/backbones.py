@@ -59,6 +59,10 @@ class ClassifierConfig:
         return cls(**{**values, "targets": tuple(values["targets"])})
 
 
+LEAST_SIZE = 32
+"""Fewest pixels a side that the built-in backbones, which halve five times, can take."""
+
+
 class SamePadConv(nn.Conv2d):
     """Convolution padded as TensorFlow's SAME on even sizes: with stride 2 one pixel more right and below."""
 

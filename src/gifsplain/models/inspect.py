@@ -81,6 +81,7 @@ def inspect_autoencoder(model: Autoencoder) -> tuple[Check, ...]:
     """Shape of the round trip, range of what is drawn, gradient through the decoder, determinism."""
     card, images = model.card, _samples(model.card)
     try:
+        model.decode(model.encode(images))  # a network that is folded on its first run computes a little otherwise then
         with torch.enable_grad():
             latents = model.encode(images).detach().requires_grad_(True)
             drawn = model.decode(latents)

@@ -311,6 +311,10 @@ def check(config: ClassifierTraining) -> None:
         raise ConfigurationError("data.targets is empty; name what the classifier shall find")
     if config.boxes and ":" in config.backbone:
         raise ConfigurationError(f"boxes need a built-in backbone, got {config.backbone}; leave boxes out")
+    if ":" not in config.backbone and config.data.size < backbones.LEAST_SIZE:
+        raise ConfigurationError(
+            f"data.size must be {backbones.LEAST_SIZE} or more for the backbone {config.backbone}, got {config.data.size}"
+        )
     if config.frozen and ":" in config.backbone:
         raise ConfigurationError(f"frozen needs a built-in backbone, got {config.backbone}; leave frozen out")
     widened = bool(config.edits.widened_share)

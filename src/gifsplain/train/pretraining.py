@@ -264,6 +264,8 @@ def check(config: Pretraining) -> Pretraining:
     """The configuration, without labels where nothing is pasted; refused where it cannot be trained."""
     if ":" in config.backbone:
         raise ConfigurationError(f"pre-training needs a built-in backbone, got {config.backbone}")
+    if config.view_size < backbones.LEAST_SIZE:
+        raise ConfigurationError(f"view_size must be {backbones.LEAST_SIZE} or more, got {config.view_size}")
     if config.init not in ("", "imagenet"):
         raise ConfigurationError(f"init must be imagenet or empty, got {config.init!r}")
     if config.batch_size < 2:
