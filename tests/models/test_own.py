@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gifsplain.errors import MissingExtraError, ModelError, WeightsError
-from gifsplain.models import load, xrv
+from gifsplain.models import load, wrap, xrv
 from gifsplain.models.inspect import inspect_autoencoder, inspect_classifier
 
 
@@ -142,4 +142,16 @@ def test_the_vqgan_of_the_user_is_found_by_its_real_class(tmp_path: Path) -> Non
 def test_the_built_in_autoencoder_passes_its_inspection() -> None:
     """Folded on its first run, it computes a little otherwise then."""
     found = {check.name: check.verdict.value for check in inspect_autoencoder(load.load_autoencoder("cxr"))}
-    assert found["deterministic"] == found["runs"] == found["gradient"] == "pass"
+    assert found == dict.fromkeys(("runs", "range", "gradient", "deterministic"), "pass")
+
+
+def test_a_wrong_value_range_is_seen() -> None:
+    class Passes(nn.Module):
+        def encode(self, images: torch.Tensor) -> torch.Tensor:
+            return images
+
+        def decode(self, latents: torch.Tensor) -> torch.Tensor:
+            return latents * 4
+
+    found = {c.name: c for c in inspect_autoencoder(wrap.autoencoder(Passes(), name="passes", size=8))}
+    assert found["range"].verdict.value == "warn" and "is value_range right" in found["range"].text
