@@ -12,6 +12,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, ndtr
 
 from gifsplain.errors import ConfigurationError, ModelError
+from gifsplain.evaluate.discrimination import auc
 from gifsplain.models import trained
 
 logger = logging.getLogger(__name__)
@@ -133,15 +134,8 @@ def _shared(labels: Values, logits: Values, offsets: Values, spread: float) -> V
 
 def area_under_curve(labels: Values, scores: Values) -> float:
     """Chance that a positive scores higher than a negative, ties half; nan when one kind is lacking."""
-    from scipy.stats import rankdata
-
     labels, scores = _known(labels, scores)
-    positives = int((labels == 1).sum())
-    negatives = len(labels) - positives
-    if not positives or not negatives:
-        return float("nan")
-    ranks = rankdata(scores)[labels == 1].sum()
-    return float((ranks - positives * (positives + 1) / 2) / (positives * negatives))
+    return auc(labels == 1, scores)
 
 
 def _known(labels: Values, values: Values) -> tuple[Values, Values]:
