@@ -66,6 +66,14 @@ def test_of_many_films_the_smoothed_point_is_nearly_the_best_there_is(case: str)
     assert gain(case, found) > best - 0.01
 
 
+@pytest.mark.parametrize("far", [-1e3, -3e4, -1e7])
+def test_one_row_far_away_does_not_move_the_smoothed_point(far: float) -> None:
+    labels, logits = kinds("equal", 50, 500, np.random.default_rng(0))
+    before = calibration.smoothed(labels, logits)
+    logits[-1] = far
+    assert calibration.smoothed(labels, logits) == pytest.approx(before, abs=0.1)
+
+
 def test_smoothed_gain_is_that_of_kernel_densities() -> None:
     """Against scipy's densities with the same widths, integrated."""
     labels, logits = drawn(4)

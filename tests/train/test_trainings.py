@@ -334,6 +334,12 @@ def test_a_configuration_built_in_python_is_checked_as_one_that_is_read(
         ConfigurationError, match=r"hardening\.teachers must be written \('cl',\) in Python, got \['cl'\]"
     ):
         train_classifier(replace(classifying, hardening=hardening), tmp_path / "none")
+    with pytest.raises(ConfigurationError, match=r"loop must be written LoopConfig"):
+        train_classifier(replace(classifying, loop={"seed": 1}), tmp_path / "none")  # type: ignore[arg-type]
+    configuration.verify(replace(classifying, rate=np.float64(0.1)))
+    assert configuration.to_dict(replace(classifying, rate=np.float64(0.1)))["rate"] == 0.1
+    source = replace(classifying.data.sources[0], options={"views": ("PA", "AP")})
+    configuration.verify(replace(classifying, data=replace(classifying.data, sources=(source,))))
     with pytest.raises(ConfigurationError, match=r"rate must be written 0\.1 in Python, got '0\.1'"):
         train_classifier(replace(classifying, rate="0.1"), tmp_path / "none")  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="batch_size must be 1 or more, got 0"):

@@ -59,14 +59,24 @@ def smoothed(labels: Values, logits: Values) -> float:
     widths = [_bandwidth(kind) for kind in kinds]
     least = 1e-9 * max(1.0, float(np.abs(logits).max()))
     above, below = (max(width or max(widths), least) for width in widths)  # one row alone has no width of its own
-    cuts = np.linspace(logits.min(), logits.max(), GRID)
-    missed = ndtr((cuts[:, None] - _representatives(kinds[0])) / above).mean(1)
-    spared = ndtr((cuts[:, None] - _representatives(kinds[1])) / below).mean(1)
-    gain = spared - missed
-    first = int(np.argmax(gain >= gain.max() - 1e-12))
-    level = np.flatnonzero(gain[first:] < gain.max() - 1e-12)  # the middle of where it is largest
-    last = first + (int(level[0]) if len(level) else GRID - first) - 1
-    return float((cuts[first] + cuts[last]) / 2)
+    parts = [_representatives(kind) for kind in kinds]
+
+    def best(cuts: Values) -> tuple[int, int]:
+        """First and last cut of where the sum is largest."""
+        missed, spared = (
+            ndtr((cuts[:, None] - part) / width).mean(1) for part, width in zip(parts, (above, below), strict=True)
+        )
+        found = np.flatnonzero(spared - missed >= (spared - missed).max() - 1e-12)
+        ends = np.flatnonzero(np.diff(found) > 1)
+        return int(found[0]), int(found[ends[0]] if len(ends) else found[-1])
+
+    # quantiles as well as even steps: one row far away must not make all others one step
+    even, quantiles = np.linspace(logits.min(), logits.max(), GRID), np.quantile(logits, np.linspace(0, 1, GRID))
+    cuts = np.unique(np.concatenate([even, quantiles]))
+    first, last = best(cuts)
+    near = np.linspace(cuts[max(first - 1, 0)], cuts[min(last + 1, len(cuts) - 1)], GRID)
+    first, last = best(near)
+    return float((near[first] + near[last]) / 2)
 
 
 def _bandwidth(values: Values) -> float:

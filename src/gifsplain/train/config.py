@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import numpy as np
 import yaml
 
 from gifsplain.errors import ConfigurationError
@@ -86,13 +87,22 @@ def verify(config: Any) -> None:
     _require_equal(config, from_dict(type(config), to_dict(config)), "")
 
 
-def _require_equal(config: Any, read: Any, where: str) -> None:
-    for field in dataclasses.fields(config):
-        ours, theirs, name = getattr(config, field.name), getattr(read, field.name), f"{where}{field.name}"
-        if dataclasses.is_dataclass(theirs):
-            _require_equal(ours, theirs, f"{name}.")
-        elif ours != theirs or (type(ours) is not type(theirs) and not isinstance(theirs, float | Mapping | Path)):
-            raise ConfigurationError(f"{name} must be written {theirs!r} in Python, got {ours!r}")
+def _require_equal(ours: Any, read: Any, name: str) -> None:
+    if type(ours) is type(read) and dataclasses.is_dataclass(read):
+        for field in dataclasses.fields(read):
+            place = f"{name}.{field.name}" if name else field.name
+            _require_equal(getattr(ours, field.name), getattr(read, field.name), place)
+        return
+    if isinstance(ours, tuple) and isinstance(read, tuple) and len(ours) == len(read):
+        for i, (one, other) in enumerate(zip(ours, read, strict=True)):
+            _require_equal(one, other, f"{name}[{i}]")
+        return
+    if isinstance(read, Mapping):
+        same = _plain(ours) == _plain(read)
+    else:
+        same = ours == read and (type(ours) is type(read) or isinstance(read, float | Path))
+    if not same:
+        raise ConfigurationError(f"{name} must be written {read!r} in Python, got {ours!r}")
 
 
 def load(cls: type[T], path: Path, overrides: Sequence[str] = ()) -> T:
@@ -224,6 +234,8 @@ def _plain(value: Any) -> Any:
         return [_plain(inner) for inner in value]
     if isinstance(value, enum.Enum):
         return value.value
+    if isinstance(value, np.generic):
+        return value.item()
     return str(value) if isinstance(value, Path) else value
 
 
