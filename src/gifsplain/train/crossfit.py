@@ -189,7 +189,7 @@ def _write(config: ClassifierTraining, dataset: data.Dataset, parts: Folds, fold
     known = np.all([(part == 1).any(0) & (part == 0).any(0) for part in seen], axis=0)
     logits, labels = _raw_logits(config, dataset, parts, folder)[train], dataset.table.labels[train]
     labels = np.where(known, labels, np.nan)
-    offsets, temperatures = calibration.fit(labels, logits, point=config.operating_point)
+    offsets, temperatures = calibration.fit(labels, logits, config.spread, config.operating_point)
     logits = np.where(known, (logits - offsets) / temperatures, np.nan)
     everything = films(dataset)
     names = [everything[row] for row in train]
