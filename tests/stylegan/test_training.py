@@ -12,7 +12,7 @@ from gifsplain.errors import ConfigurationError, WeightsError
 from gifsplain.models import styleex
 from gifsplain.models.small import SmallClassifier, SmallConfig, normalised_difference
 from gifsplain.models.stylegan import Mapping, StyleConfig
-from gifsplain.train import loop, styleex_losses
+from gifsplain.train import loop, machine, styleex_losses
 from gifsplain.train.config import LoopConfig
 from gifsplain.train.rows import DataConfig
 from gifsplain.train.small_classifier import SmallTask, SmallTraining, operating_point
@@ -83,7 +83,7 @@ def test_resume_repeats_the_uninterrupted_run(tmp_path, monkeypatch):
 def test_every_loss_is_logged_apart_and_every_network_learns(condition):
     task, _ = trainee(config(condition, warmup=2))
     before = {k: v.clone() for k, v in task.net.state_dict().items()}
-    loop.seed_step(0, 4)
+    machine.seed_step(0, 4)
     found = task.step(4)  # the discriminator's third: R1 and path length join
     assert set(found) == {
         "pixel",
@@ -105,7 +105,7 @@ def test_every_loss_is_logged_apart_and_every_network_learns(condition):
 def test_reconstruction_alone_during_warm_up():
     task, _ = trainee(config(warmup=10))
     critic = [p.clone() for p in task.critic.parameters()]
-    loop.seed_step(0, 1)
+    machine.seed_step(0, 1)
     assert set(task.step(1)) == {"pixel", "perceptual", "classifier"}
     assert all(torch.equal(a, b) for a, b in zip(critic, task.critic.parameters(), strict=True))
 
@@ -116,9 +116,9 @@ def test_reconstruction_alone_between_the_turns_of_the_discriminator():
         None, None, None, None, 0, None, None, 1, None, None, 2, None,
     ]  # fmt: skip
     task, _ = trainee(settings)
-    loop.seed_step(0, 5)
+    machine.seed_step(0, 5)
     assert set(task.step(5)) == {"pixel", "perceptual", "classifier"}
-    loop.seed_step(0, 7)
+    machine.seed_step(0, 7)
     assert {"critic", "adversarial"} <= set(task.step(7))
 
 
@@ -159,7 +159,7 @@ def test_training_matches_noise_when_the_discriminator_starts():
     task, _ = trainee(config(warmup=2))
     images = task.data.images.float() / 255
     for step in range(3):
-        loop.seed_step(0, step)
+        machine.seed_step(0, step)
         task.step(step)
     wanted = task.averaged.encoder(images).mean(0)
     drawn = task.averaged.mapping(torch.randn(4000, 5, generator=torch.Generator().manual_seed(0)))
@@ -180,7 +180,7 @@ def test_guards_say_what_is_wrong():
 def test_classifier_stays_as_it_is():
     task, _ = trainee(config())
     before = [v.clone() for v in task.classifier.state_dict().values()]
-    loop.seed_step(0, 2)
+    machine.seed_step(0, 2)
     task.step(2)
     assert all(torch.equal(a, b) for a, b in zip(before, task.classifier.state_dict().values(), strict=True))
 

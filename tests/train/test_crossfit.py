@@ -24,7 +24,8 @@ from gifsplain.train.classifier import ClassifierTask, ClassifierTraining, train
 from gifsplain.train.config import LoopConfig
 from gifsplain.train.crossfit import cross_fit, fold_of
 from gifsplain.train.hardening import Hardening, check_hardening
-from gifsplain.train.loop import SilentReporter, make_fabric
+from gifsplain.train.loop import SilentReporter
+from gifsplain.train.machine import make_fabric
 from gifsplain.train.mixing import Mixture
 from gifsplain.train.pretraining import Pretraining, pretrain_body
 from gifsplain.train.records import read_history

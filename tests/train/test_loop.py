@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gifsplain.errors import ConfigurationError, ModelError, WeightsError
-from gifsplain.train import checkpoints, loop
+from gifsplain.train import checkpoints, loop, machine
 from gifsplain.train.config import LoopConfig
 from gifsplain.train.records import read_history
 
@@ -56,7 +56,7 @@ def train(trainee: loop.Trainee, folder: Path, *, every: int = 0, steps: int = 1
     config = LoopConfig(accelerator="cpu", log_every=3, **options)
     folder.mkdir(exist_ok=True)
     plan = loop.Plan(steps=steps, evaluate_every=every)
-    return loop.run(trainee, loop.make_fabric(config), folder, config, plan=plan)
+    return loop.run(trainee, machine.make_fabric(config), folder, config, plan=plan)
 
 
 @pytest.mark.parametrize("stop_at", [1, 3, 7, 11])
@@ -112,7 +112,7 @@ def test_suffix_says_which_way_is_better(name: str, best: float) -> None:
 
 def test_seed_step_is_a_function_of_its_arguments() -> None:
     def draw(*place: int, stream: int = 0) -> float:
-        loop.seed_step(*place, stream=stream)
+        machine.seed_step(*place, stream=stream)
         return float(torch.rand(()))
 
     first = draw(1, 2, 3)
@@ -200,7 +200,7 @@ def test_a_best_checkpoint_of_another_run_is_never_taken(tmp_path: Path, caplog:
 def test_a_training_goes_on_with_what_it_was_begun_with_only(tmp_path: Path) -> None:
     def go(steps: int, data: str, **more: str) -> loop.Outcome:
         config, origin = LoopConfig(accelerator="cpu"), {checkpoints.DATA: data, **more}
-        return loop.run(Noisy(), loop.make_fabric(config), tmp_path, config, plan=loop.Plan(steps), origin=origin)
+        return loop.run(Noisy(), machine.make_fabric(config), tmp_path, config, plan=loop.Plan(steps), origin=origin)
 
     go(4, "aa", boxes="11")
     with pytest.raises(ConfigurationError, match="was begun with other films, patients, splits or labels"):
@@ -270,11 +270,11 @@ def test_bfloat16_is_left_where_it_would_be_emulated(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = LoopConfig(accelerator="cpu", precision="bf16-mixed")
-    monkeypatch.setattr(loop.precision, "helps", lambda device: True)
-    assert loop.computed(loop.make_fabric(config))["precision"] == "bf16-mixed"
+    monkeypatch.setattr(machine.precision, "helps", lambda device: True)
+    assert machine.computed(machine.make_fabric(config))["precision"] == "bf16-mixed"
     assert "no bfloat16" not in caplog.text
-    monkeypatch.setattr(loop.precision, "helps", lambda device: False)
-    found = loop.computed(loop.make_fabric(config))
+    monkeypatch.setattr(machine.precision, "helps", lambda device: False)
+    found = machine.computed(machine.make_fabric(config))
     assert found == {"device": "cpu", "precision": "32-true", "torch": torch.__version__}
     assert "cpu has no bfloat16 in hardware" in caplog.text
 
@@ -284,4 +284,4 @@ def test_devices_that_are_not_here_are_refused(accelerator: str, devices: int) -
     with pytest.raises(
         ConfigurationError, match=f"loop.accelerator '{accelerator}' with loop.devices {devices} cannot"
     ):
-        loop.make_fabric(LoopConfig(accelerator=accelerator, devices=devices))
+        machine.make_fabric(LoopConfig(accelerator=accelerator, devices=devices))

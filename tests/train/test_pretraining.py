@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 
 from gifsplain.errors import ConfigurationError, InputError, WeightsError
 from gifsplain.models import backbones, trained
-from gifsplain.train import classifier, data, imagenet, loop, pasting
+from gifsplain.train import classifier, data, imagenet, machine, pasting
 from gifsplain.train import config as configuration
 from gifsplain.train.augment import NO_AUGMENTATION, AugmentConfig, draw_crops
 from gifsplain.train.classifier import ClassifierTraining, train_classifier
@@ -152,7 +152,7 @@ def test_validation_and_test_films_never_enter_a_batch(plan: Pretraining) -> Non
     dataset = watched(plan)
     training = task(replace(plan, pasted=16), dataset)
     for step in range(12):
-        loop.seed_step(0, step)
+        machine.seed_step(0, step)
         training.step(step)
     splits = dataset.table.splits
     assert set(dataset.seen) == set(np.flatnonzero(splits == "train").tolist())

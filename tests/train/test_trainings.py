@@ -13,7 +13,7 @@ import torch
 from gifsplain.errors import ConfigurationError, InputError, WeightsError
 from gifsplain.models import trained
 from gifsplain.models.networks import AutoencoderConfig, build_autoencoder
-from gifsplain.train import calibration, checkpoints, data, frame, identity, loop
+from gifsplain.train import calibration, checkpoints, data, frame, identity, machine
 from gifsplain.train import config as configuration
 from gifsplain.train.augment import AugmentConfig
 from gifsplain.train.autoencoder import AutoencoderLoss, AutoencoderTask, AutoencoderTraining, train_autoencoder
@@ -268,7 +268,7 @@ def test_labels_of_unknown_rows_do_not_reach_the_weights(classifying: Classifier
 def test_what_can_be_monitored_is_what_is_told(
     classifying: ClassifierTraining, autoencoding: AutoencoderTraining
 ) -> None:
-    dataset, fabric = data.open_dataset(classifying.data), loop.make_fabric(classifying.loop)
+    dataset, fabric = data.open_dataset(classifying.data), machine.make_fabric(classifying.loop)
     for task in (ClassifierTask(classifying, dataset, fabric), AutoencoderTask(autoencoding, dataset, fabric)):
         assert set(task.metrics) == set(task.evaluate(0))
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gifsplain.errors import ConfigurationError
 from gifsplain.models import trained
 from gifsplain.models.networks import Autoencoder, AutoencoderConfig, build_autoencoder
-from gifsplain.train import checkpoints, data, identity, loop, losses, optimise
+from gifsplain.train import checkpoints, data, identity, loop, losses, machine, optimise
 from gifsplain.train import config as configuration
 from gifsplain.train.augment import AugmentConfig, augment
 from gifsplain.train.config import LoopConfig
@@ -121,7 +121,7 @@ class AutoencoderTask:
     """One autoencoder in training; see `loop.Trainee`."""
 
     def __init__(self, config: AutoencoderTraining, dataset: data.Dataset, fabric: Fabric) -> None:
-        loop.seed_step(config.loop.seed, 0, stream=2)
+        machine.seed_step(config.loop.seed, 0, stream=2)
         self.config, self.dataset, self.fabric = config, dataset, fabric
         self.train, self.val = dataset.rows("train"), dataset.rows("val")
         self.weights = dataset.weights(self.train)
@@ -209,7 +209,7 @@ def train_autoencoder(
     checkpoints.open_folder(config, folder, resume=resume)
     dataset = dataset or data.open_dataset(config.data, reporter.decoded if reporter else None)
     data.write_bad_rows(dataset.bad, folder)
-    fabric = loop.make_fabric(config.loop)
+    fabric = machine.make_fabric(config.loop)
     task = AutoencoderTask(config, dataset, fabric)
     plan = loop.Plan(task.steps, max(1, round(config.evaluate_epochs * task.per_epoch)))
     outcome = loop.run(
@@ -230,7 +230,7 @@ def train_autoencoder(
 
 def framed(task: AutoencoderTask, config: FrameConfig) -> Autoencoder:
     """The averaged network with its latent in the frame of the training images' codes."""
-    loop.seed_step(task.config.loop.seed, task.steps, stream=3)
+    machine.seed_step(task.config.loop.seed, task.steps, stream=3)
     codes = []
     for number in range(config.passes):
         for rows in data.in_batches(task.train, task.config.batch_size):
@@ -291,5 +291,5 @@ def _card(config: AutoencoderTraining, folder: Path, task: AutoencoderTask) -> d
         "channels": config.model.channels,
         "rows": {"train": len(task.train), "val": len(task.val)},
         "training": configuration.to_dict(config),
-        "computed": loop.computed(task.fabric),
+        "computed": machine.computed(task.fabric),
     }

@@ -21,7 +21,7 @@ from gifsplain.io import files
 from gifsplain.models import load, trained, wrap
 from gifsplain.models.networks import resnet_autoencoder_config
 from gifsplain.models.protocols import Classifier
-from gifsplain.train import boxes, checkpoints, data, identity, loop, records
+from gifsplain.train import boxes, checkpoints, data, identity, loop, machine, records
 from gifsplain.train.autoencoder import AutoencoderTask, AutoencoderTraining, check
 from gifsplain.types import Explanation, Picture, Stop
 
@@ -160,7 +160,7 @@ def _one(
     model = resnet_autoencoder_config(depth, bottleneck, size=config.training.data.size, width=config.width)
     training = check(replace(config.training, model=model))
     checkpoints.open_folder(training, place.folder, resume=True)
-    fabric = loop.make_fabric(training.loop)
+    fabric = machine.make_fabric(training.loop)
     task = AutoencoderTask(training, dataset, fabric)
     plan = loop.Plan(task.steps, max(1, round(training.evaluate_epochs * task.per_epoch)))
     loop.run(

@@ -56,6 +56,20 @@ def open_folder(config: Any, folder: Path, *, resume: bool, free: Sequence[str] 
     configuration.save(config, path)
 
 
+def require_same_origin(content: dict[str, Any], origin: Mapping[str, str], folder: Path) -> None:
+    """Take a checkpoint's origin out of it; what earlier versions did not write is not compared."""
+    begun: dict[str, str] = content.pop("origin", {})
+    if earlier := content.pop("checksum", ""):
+        begun = {DATA: earlier}
+    data = origin.get(DATA, "")
+    if begun.get(DATA, data) != data:
+        raise ConfigurationError(
+            f"{folder} was begun with other films, patients, splits or labels than there are now, or in another order; use "
+            "another folder"
+        )
+    require_same_files(begun, origin, folder)
+
+
 def require_same_files(begun: Mapping[str, str], now: Mapping[str, str], folder: Path) -> None:
     """Refuse to go on where the content of a file or model has changed; what only one of them knows is not compared."""
     changed = [name for name, value in begun.items() if now.get(name, value) != value]

@@ -24,6 +24,7 @@ from gifsplain.train import (
     imagenet,
     loop,
     losses,
+    machine,
     optimise,
     out_of_fold,
 )
@@ -147,7 +148,7 @@ class ClassifierTask:
     """One classifier in training; see `loop.Trainee`."""
 
     def __init__(self, config: ClassifierTraining, dataset: data.Dataset, fabric: Fabric) -> None:
-        loop.seed_step(config.loop.seed, 0, stream=2)
+        machine.seed_step(config.loop.seed, 0, stream=2)
         self.config, self.dataset, self.fabric = config, dataset, fabric
         self.train, self.val = dataset.rows("train"), dataset.rows("val")
         self.weights = dataset.weights(self.train)
@@ -282,7 +283,7 @@ def train_classifier(
     checkpoints.open_folder(config, folder, resume=resume)
     dataset = dataset or data.open_dataset(config.data, reporter.decoded if reporter else None)
     data.write_bad_rows(dataset.bad, folder)
-    fabric = loop.make_fabric(config.loop)
+    fabric = machine.make_fabric(config.loop)
     task = ClassifierTask(config, dataset, fabric)
     plan = loop.Plan(task.steps, max(1, round(config.evaluate_epochs * task.per_epoch)))
     labels = dataset.table.labels
@@ -394,5 +395,5 @@ def _card(config: ClassifierTraining, folder: Path, task: ClassifierTask) -> dic
         **({"untrained": untrained, "untrained_of": "train"} if untrained else {}),
         "validation": dict(task.evaluate(task.steps)),
         "training": configuration.to_dict(config),
-        "computed": loop.computed(task.fabric),
+        "computed": machine.computed(task.fabric),
     }

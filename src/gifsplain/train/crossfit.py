@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from gifsplain.errors import ConfigurationError, InputError
 from gifsplain.io import files
 from gifsplain.models import trained
-from gifsplain.train import calibration, checkpoints, data, loop
+from gifsplain.train import calibration, checkpoints, data, loop, machine
 from gifsplain.train import config as configuration
 from gifsplain.train.classifier import ClassifierTraining, check, train_classifier
 from gifsplain.train.identity import checksum, films, named, places
@@ -220,7 +220,7 @@ def _raw_logits(
     config: ClassifierTraining, dataset: data.Dataset, parts: Folds, folder: Path
 ) -> Float[np.ndarray, "n t"]:
     """What each fold's classifier says of its fold; nan for other rows."""
-    fabric = loop.make_fabric(config.loop)
+    fabric = machine.make_fabric(config.loop)
     logits = np.full((len(parts), len(config.data.targets)), np.nan)
     for fold in range(parts.max() + 1):
         net, _ = trained.load_classifier_net(_place(folder, fold))

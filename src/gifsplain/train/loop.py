@@ -1,32 +1,24 @@
 """One loop for every training: checkpoints, exact resume, logs, progress, early stop.
 
 Randomness and data order are functions of (seed, step, rank) and not of what ran before, so a checkpoint needs no
-generator state and a resumed run repeats the uninterrupted one; see `seed_step` and `data.batch_indices`.
+generator state and a resumed run repeats the uninterrupted one; see `machine.seed_step` and `data.batch_indices`.
 """
 
-import contextlib
 import logging
 import math
-import os
-import random
-import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
-import numpy as np
-import torch
 from lightning_fabric import Fabric
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from gifsplain.errors import ConfigurationError, ModelError, WeightsError
-from gifsplain.models import precision
-from gifsplain.train import checkpoints
-from gifsplain.train.config import LoopConfig, Precision
+from gifsplain.train import checkpoints, machine
+from gifsplain.train.config import LoopConfig
 from gifsplain.train.records import Records
 
 logger = logging.getLogger(__name__)
@@ -122,65 +114,6 @@ class _Progress:
     stopped: bool = False
 
 
-def make_fabric(config: LoopConfig) -> Fabric:
-    """A launched Fabric for the devices of `config`, in its precision or, where that has to be emulated, in single precision."""
-    if config.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    fabric = _fabric(config, "32-true")
-    emulated = fabric.device.type in ("cpu", "cuda") and not precision.helps(fabric.device)
-    if config.precision == "bf16-mixed" and emulated:
-        logger.warning(
-            "%s has no bfloat16 in hardware, where bf16-mixed takes many times longer: training in 32-true",
-            fabric.device,
-        )
-    elif config.precision != "32-true":
-        fabric = _fabric(config, config.precision)
-    fabric.launch()
-    return fabric
-
-
-def _fabric(config: LoopConfig, number_format: Precision) -> Fabric:
-    try:
-        return Fabric(
-            accelerator=config.accelerator, devices=config.devices, num_nodes=config.nodes, precision=number_format
-        )
-    except (MisconfigurationException, RuntimeError, TypeError, ValueError) as error:  # unknown name, device not here
-        raise ConfigurationError(
-            f"loop.accelerator {config.accelerator!r} with loop.devices {config.devices} cannot be had here: {error}; take "
-            "auto or cpu, or fewer devices"
-        ) from error
-
-
-def computed(fabric: Fabric) -> dict[str, str]:
-    """What computes a training, for its card (after a resume, what finished it): kind of device, precision, version of torch."""
-    return {
-        "device": torch.cuda.get_device_name(fabric.device) if fabric.device.type == "cuda" else fabric.device.type,
-        "precision": fabric.strategy.precision.precision,
-        "torch": torch.__version__,
-    }
-
-
-@contextlib.contextmanager
-def determinism(config: LoopConfig) -> Iterator[None]:
-    """Within it, operations without a repeatable result are refused if `config.deterministic`."""
-    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-    torch.use_deterministic_algorithms(config.deterministic or before[0])
-    torch.backends.cudnn.benchmark = before[1] and not config.deterministic
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0])
-        torch.backends.cudnn.benchmark = before[1]
-
-
-def seed_step(seed: int, step: int, rank: int = 0, *, stream: int = 0) -> None:
-    """Make all random numbers that follow a function of the arguments alone."""
-    words = np.random.SeedSequence([seed, stream, step, rank]).generate_state(4)
-    torch.manual_seed(int(words[0]) << 32 | int(words[1]))
-    np.random.seed(int(words[2]))  # noqa: NPY002  (other people's code draws from it)
-    random.seed(int(words[3]))
-
-
 def run(
     trainee: Trainee,
     fabric: Fabric,
@@ -203,7 +136,7 @@ def run(
         )
     reporter = reporter or SilentReporter()
     progress = _restore(trainee, folder, origin)
-    with Records(folder, progress.step, active=fabric.is_global_zero) as records, determinism(config):
+    with Records(folder, progress.step, active=fabric.is_global_zero) as records, machine.determinism(config):
         reporter.start(progress.step, plan.steps)
         try:
             _train(trainee, fabric, _Run(folder, config, plan, records, reporter, origin), progress)
@@ -249,9 +182,9 @@ class _Run:
 
 def _train(trainee: Trainee, fabric: Fabric, run: _Run, progress: _Progress) -> None:
     saved, config, plan = time.monotonic(), run.config, run.plan
-    with _Signals() as signals:
+    with machine.Signals() as signals:
         while progress.step < plan.steps and not progress.stopped:
-            seed_step(config.seed, progress.step, fabric.global_rank)
+            machine.seed_step(config.seed, progress.step, fabric.global_rank)
             _add(progress, trainee.step(progress.step))
             progress.step += 1
             last = progress.step == plan.steps
@@ -313,7 +246,7 @@ def _require_finite(run: _Run, broken: list[str], kind: str, step: int) -> None:
 
 
 def _evaluate(trainee: Trainee, fabric: Fabric, run: _Run, progress: _Progress) -> None:
-    seed_step(run.config.seed, progress.step, fabric.global_rank, stream=1)
+    machine.seed_step(run.config.seed, progress.step, fabric.global_rank, stream=1)
     metrics = dict(trainee.evaluate(progress.step))
     run.records.write(progress.step, metrics)
     run.reporter.evaluated(progress.step, metrics)
@@ -365,43 +298,7 @@ def _restore(trainee: Trainee, folder: Path, origin: Mapping[str, str]) -> _Prog
     if not path.exists():
         return _Progress()
     content = checkpoints.read_checkpoint(path)
-    _require_same_origin(content, origin, folder)
+    checkpoints.require_same_origin(content, origin, folder)
     trainee.load_state_dict(content.pop("trainee"))
     logger.info("continuing %s from step %d", folder, content["step"])
     return _Progress(**content)
-
-
-def _require_same_origin(content: dict[str, Any], origin: Mapping[str, str], folder: Path) -> None:
-    """Take a checkpoint's origin out of it; what earlier versions did not write is not compared."""
-    begun: dict[str, str] = content.pop("origin", {})
-    if earlier := content.pop("checksum", ""):
-        begun = {checkpoints.DATA: earlier}
-    data = origin.get(checkpoints.DATA, "")
-    if begun.get(checkpoints.DATA, data) != data:
-        raise ConfigurationError(
-            f"{folder} was begun with other films, patients, splits or labels than there are now, or in another order; use "
-            "another folder"
-        )
-    checkpoints.require_same_files(begun, origin, folder)
-
-
-class _Signals:
-    """Turns the first SIGINT or SIGTERM into a question for the loop, answered after its step; a second acts."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        with contextlib.suppress(ValueError):  # only the main thread may set handlers
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: object) -> None:
-        self.asked = True
-        signal.signal(number, self._before[number])

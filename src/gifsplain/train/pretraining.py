@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gifsplain.errors import ConfigurationError
 from gifsplain.models import backbones, trained
-from gifsplain.train import boxes, checkpoints, data, identity, imagenet, loop, losses, optimise, pasting
+from gifsplain.train import boxes, checkpoints, data, identity, imagenet, loop, losses, machine, optimise, pasting
 from gifsplain.train import config as configuration
 from gifsplain.train.augment import AugmentConfig, draw_affines, draw_crops, expose, warp
 from gifsplain.train.config import LoopConfig
@@ -114,7 +114,7 @@ class PretrainTask:
     """One body in pre-training; see `loop.Trainee`. Only training films are learnt from."""
 
     def __init__(self, config: Pretraining, dataset: data.Dataset, fabric: Fabric) -> None:
-        loop.seed_step(config.loop.seed, 0, stream=2)
+        machine.seed_step(config.loop.seed, 0, stream=2)
         self.config, self.dataset, self.fabric = config, dataset, fabric
         self.train, self.val = dataset.rows("train"), _some(np.flatnonzero(dataset.table.splits == "val"))
         if len(self.train) < config.batch_size:
@@ -238,7 +238,7 @@ def pretrain_body(
     checkpoints.open_folder(config, folder, resume=resume)
     dataset = dataset or data.open_dataset(config.data, reporter.decoded if reporter else None)
     data.write_bad_rows(dataset.bad, folder)
-    fabric = loop.make_fabric(config.loop)
+    fabric = machine.make_fabric(config.loop)
     task = PretrainTask(config, dataset, fabric)
     plan = loop.Plan(task.steps, max(1, round(config.evaluate_epochs * task.per_epoch)))
     outcome = loop.run(
@@ -323,7 +323,7 @@ def _card(config: Pretraining, folder: Path, task: PretrainTask, outcome: loop.O
         "terms": _unnumbered(terms),
         "validation": _unnumbered(seen),
         "training": configuration.to_dict(config),
-        "computed": loop.computed(task.fabric),
+        "computed": machine.computed(task.fabric),
         "steps": outcome.step,
         "best_step": outcome.best_step,
     }

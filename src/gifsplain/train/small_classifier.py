@@ -18,7 +18,7 @@ from torch import Tensor
 from gifsplain.errors import ConfigurationError
 from gifsplain.io import files
 from gifsplain.models.small import SmallClassifier, SmallConfig
-from gifsplain.train import augment, checkpoints, data, identity, loop, losses, optimise
+from gifsplain.train import augment, checkpoints, data, identity, loop, losses, machine, optimise
 from gifsplain.train.augment import AugmentConfig
 from gifsplain.train.config import LoopConfig
 from gifsplain.train.progress import make_reporter
@@ -53,7 +53,7 @@ class SmallTask:
     """One small classifier in training; see `loop.Trainee`."""
 
     def __init__(self, config: SmallTraining, dataset: data.Dataset, fabric: Fabric) -> None:
-        loop.seed_step(config.loop.seed, 0, stream=2)
+        machine.seed_step(config.loop.seed, 0, stream=2)
         self.config, self.dataset, self.fabric = config, dataset, fabric
         self.train, self.val = dataset.rows("train"), dataset.rows("val")
         shape = SmallConfig(config.data.targets, config.data.size, config.data.channels, config.widths)
@@ -131,7 +131,7 @@ def train_small_classifier(config: SmallTraining, folder: Path, *, resume: bool 
             f"explained {list(config.explained)} must be among data.targets {list(config.data.targets)}"
         )
     checkpoints.open_folder(config, folder, resume=resume)
-    fabric = loop.make_fabric(config.loop)
+    fabric = machine.make_fabric(config.loop)
     task = SmallTask(config, data.open_dataset(config.data), fabric)
     plan = loop.Plan(task.steps, config.evaluate_every)
     reporter = make_reporter("small classifier")

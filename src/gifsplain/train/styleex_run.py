@@ -13,7 +13,7 @@ from gifsplain.models import styleex
 from gifsplain.models.small import SmallClassifier
 from gifsplain.models.styleex import read_small_classifier
 from gifsplain.models.stylegan import StyleNet
-from gifsplain.train import checkpoints, identity, loop, styleex_card
+from gifsplain.train import checkpoints, identity, loop, machine, styleex_card
 from gifsplain.train import data as datasets
 from gifsplain.train.data import Dataset
 from gifsplain.train.progress import make_reporter
@@ -33,7 +33,7 @@ def train_styleex(config: StyleExConfig, folder: Path, *, resume: bool = False) 
     _require_fit(config, classifier)
     free = ("steps", "evaluate_every", "loop.log_every", *checkpoints.FREE)
     checkpoints.open_folder(config, folder, resume=resume, free=free)
-    fabric = loop.make_fabric(config.loop)
+    fabric = machine.make_fabric(config.loop)
     dataset = datasets.open_dataset(config.data)
     data = load_data(config, dataset)
     pictures = _Pictures(folder / "pictures", data.held[:SHOWN].float() / 255, classifier)
