@@ -90,9 +90,8 @@ def inspect_autoencoder(model: Autoencoder) -> tuple[Check, ...]:
     except (GifsplainError, RuntimeError) as error:
         return (Check("runs", Verdict.FAIL, f"{card.name} does not run on {tuple(images.shape)}: {error}"),)
     drawn = drawn.detach()
-    each = torch.atleast_2d(drawn).flatten(
-        1
-    )  # of the middle image: all black or white is what few decoders were made for
+    each = torch.atleast_2d(drawn).flatten(1)
+    # of the middle image: all black or white is what few decoders were made for
     low, high = float(each.amin(1).median()), float(each.amax(1).median())
     return (
         _check(
